@@ -1,1 +1,38 @@
-//! model
+//! The nouns everything else is about: names, identities, classes, digests, time.
+//!
+//! Values only: no I/O, no clock but the one handed in. A name that exists here is a valid
+//! name; text is parsed once, at the edge, by `FromStr`.
+
+#![warn(missing_docs)]
+
+mod class;
+mod digest;
+mod name;
+mod peer;
+mod time;
+
+pub use class::{ColumnClass, OutputClass, ReleaseClass};
+pub use digest::{Digest, FragmentDigest};
+pub use name::{
+    ColumnName, CouncilName, DatasetName, DepartmentName, GrantId, NameError, PeriodName,
+    PrincipalName, ProductName, Purpose, QueryId, RoleName,
+};
+pub use peer::{PeerId, PeerIdError, Principal, Role};
+pub use time::{Clock, MockClock, SharedClock, SystemClock, Timestamp};
+
+/// A product's full name, `council.department.product` in SQL.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProductRef {
+    /// The council that the department belongs to.
+    pub council: CouncilName,
+    /// The department that owns it.
+    pub department: DepartmentName,
+    /// Its name within the department.
+    pub product: ProductName,
+}
+
+impl std::fmt::Display for ProductRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}.{}", self.council, self.department, self.product)
+    }
+}
