@@ -1,0 +1,293 @@
+//! A product as its node registered it: what is offered, to whom it may answer, and which
+//! dataset columns an answer reads. The view's SQL stays at the node.
+
+mod wire;
+
+use crate::wire::WireError;
+use guildhall_model::{
+    ColumnClass, ColumnName, CouncilName, DatasetName, DepartmentName, Digest, PeerId, ProductName,
+    ProductRef, Purpose, ReleaseClass,
+};
+use std::collections::BTreeSet;
+
+/// A named, versioned view that a department offers.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Product {
+    /// The council that the department belongs to.
+    pub council: CouncilName,
+    /// The department that owns it.
+    pub department: DepartmentName,
+    /// Its name within the department.
+    pub name: ProductName,
+    /// Its version, 1 at first.
+    pub version: u32,
+    /// What it is, in a sentence.
+    pub doc: String,
+    /// What may leave the node.
+    pub class: ReleaseClass,
+    /// What it is offered for.
+    pub purposes: BTreeSet<Purpose>,
+    /// The template that same-shaped products of other councils share.
+    pub conforms_to: Option<ProductName>,
+    /// The column that names the privacy unit.
+    pub unit: Option<ColumnName>,
+    /// The fewest distinct units that a released cell speaks of.
+    pub minimum_group: u32,
+    /// Every column of the view, in its order.
+    pub columns: Vec<Column>,
+    /// What may be grouped and filtered by.
+    pub dimensions: Vec<Dimension>,
+    /// What may be summed and averaged.
+    pub measures: Vec<Measure>,
+    /// The view's schema, an Arrow IPC encapsulated Schema message.
+    pub arrow_schema: Vec<u8>,
+    /// SHA-256 of the product file.
+    pub definition: Digest,
+    /// Rows, of open products only, for planning.
+    pub row_count: Option<u64>,
+    /// Dataset columns that every question reads.
+    pub always_reads: BTreeSet<DatasetColumn>,
+    /// The node that serves it.
+    pub node: PeerId,
+}
+
+/// A column of a product.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// Its name in the view.
+    pub name: ColumnName,
+    /// How it may be used.
+    pub class: ColumnClass,
+    /// What it is, in a sentence.
+    pub doc: String,
+    /// The dataset columns whose keys a question over it needs.
+    pub reads: BTreeSet<DatasetColumn>,
+}
+
+/// A column of a dataset at rest.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct DatasetColumn {
+    /// The dataset.
+    pub dataset: DatasetName,
+    /// Its column.
+    pub column: ColumnName,
+}
+
+/// A column to group and filter by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dimension {
+    /// The column.
+    pub column: ColumnName,
+    /// Its coarser groupings.
+    pub roll_ups: Vec<RollUp>,
+    /// The registered values as text; empty if not declared.
+    pub values: Vec<String>,
+}
+
+/// A coarser grouping of a dimension.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RollUp {
+    /// Its name.
+    pub name: String,
+    /// How it groups.
+    pub kind: RollUpKind,
+}
+
+/// How a roll-up groups.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RollUpKind {
+    /// By a unit of `date_trunc`.
+    DateTrunc(String),
+    /// One named group of values.
+    Group(Vec<String>),
+}
+
+/// A column to sum and average, with the bounds of one unit's total within one cell.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Measure {
+    /// The column.
+    pub column: ColumnName,
+    /// The least.
+    pub lower: f64,
+    /// The most.
+    pub upper: f64,
+}
+
+/// The units of `date_trunc` that a roll-up may name.
+pub const DATE_TRUNC_UNITS: [&str; 6] = ["hour", "day", "week", "month", "quarter", "year"];
+
+impl Product {
+    /// Its full name.
+    #[must_use]
+    pub fn product_ref(&self) -> ProductRef {
+        ProductRef {
+            council: self.council.clone(),
+            department: self.department.clone(),
+            product: self.name.clone(),
+        }
+    }
+
+    /// The column of that name.
+    #[must_use]
+    pub fn column(&self, name: &str) -> Option<&Column> {
+        self.columns.iter().find(|c| c.name.as_str() == name)
+    }
+
+    /// The dimension over the column of that name.
+    #[must_use]
+    pub fn dimension(&self, column: &str) -> Option<&Dimension> {
+        self.dimensions.iter().find(|d| d.column.as_str() == column)
+    }
+
+    /// The measure over the column of that name.
+    #[must_use]
+    pub fn measure(&self, column: &str) -> Option<&Measure> {
+        self.measures.iter().find(|m| m.column.as_str() == column)
+    }
+
+    /// The dataset columns that a question over `columns` reads: theirs, and those that every
+    /// question reads. A name that is no column of the product reads nothing.
+    pub fn reads_of<'a>(
+        &self,
+        columns: impl IntoIterator<Item = &'a ColumnName>,
+    ) -> BTreeSet<DatasetColumn> {
+        let mut reads = self.always_reads.clone();
+        for column in columns {
+            if let Some(c) = self.column(column.as_str()) {
+                reads.extend(c.reads.iter().cloned());
+            }
+        }
+        reads
+    }
+
+    /// Whether the parts fit each other, as [`crate::Statement::from_wire`] also demands.
+    ///
+    /// A product whose class is `aggregate` names its unit and a minimum group; no count of rows
+    /// of a product that is not open is published.
+    pub fn check(&self) -> Result<(), WireError> {
+        if self.version == 0 {
+            return Err(WireError::Rule {
+                field: "version",
+                rule: "is 0; the first version is 1",
+            });
+        }
+        if self.columns.is_empty() {
+            return Err(WireError::Missing { field: "columns" });
+        }
+        once("columns", self.columns.iter().map(|c| &c.name))?;
+        once("dimensions", self.dimensions.iter().map(|d| &d.column))?;
+        once("measures", self.measures.iter().map(|m| &m.column))?;
+        self.known("unit", self.unit.iter())?;
+        self.known("dimensions", self.dimensions.iter().map(|d| &d.column))?;
+        self.known("measures", self.measures.iter().map(|m| &m.column))?;
+        self.dimensions.iter().try_for_each(Dimension::check)?;
+        self.measures.iter().try_for_each(Measure::check)?;
+        self.check_class()?;
+        if self.node.council != self.council || self.node.department != self.department {
+            return Err(WireError::Rule {
+                field: "node",
+                rule: "is not of the product's department",
+            });
+        }
+        Ok(())
+    }
+
+    fn check_class(&self) -> Result<(), WireError> {
+        if self.class == ReleaseClass::Aggregate {
+            if self.unit.is_none() {
+                return Err(WireError::Missing { field: "unit" });
+            }
+            if self.minimum_group == 0 {
+                return Err(WireError::Rule {
+                    field: "minimum_group",
+                    rule: "is 0",
+                });
+            }
+        }
+        if self.class != ReleaseClass::Open && self.row_count.is_some() {
+            return Err(WireError::Rule {
+                field: "row_count",
+                rule: "is published, though the product is not open",
+            });
+        }
+        Ok(())
+    }
+
+    fn known<'a>(
+        &self,
+        field: &'static str,
+        mut names: impl Iterator<Item = &'a ColumnName>,
+    ) -> Result<(), WireError> {
+        match names.find(|n| self.column(n.as_str()).is_none()) {
+            Some(n) => Err(WireError::NoSuchColumn {
+                field,
+                name: n.to_string(),
+            }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Dimension {
+    fn check(&self) -> Result<(), WireError> {
+        let mut seen = BTreeSet::new();
+        for RollUp { name, kind } in &self.roll_ups {
+            if name.is_empty() {
+                return Err(WireError::Missing {
+                    field: "dimensions.roll_ups.name",
+                });
+            }
+            if !seen.insert(name) {
+                return Err(WireError::Twice {
+                    field: "dimensions.roll_ups",
+                    name: name.clone(),
+                });
+            }
+            match kind {
+                RollUpKind::DateTrunc(unit) if !DATE_TRUNC_UNITS.contains(&unit.as_str()) => {
+                    return Err(WireError::Rule {
+                        field: "dimensions.roll_ups.date_trunc",
+                        rule: "is not one of hour, day, week, month, quarter, year",
+                    });
+                }
+                RollUpKind::Group(values) if values.is_empty() => {
+                    return Err(WireError::Missing {
+                        field: "dimensions.roll_ups.group",
+                    });
+                }
+                RollUpKind::DateTrunc(_) | RollUpKind::Group(_) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Measure {
+    fn check(&self) -> Result<(), WireError> {
+        let Self { lower, upper, .. } = self;
+        if lower.is_finite() && upper.is_finite() && lower <= upper {
+            Ok(())
+        } else {
+            Err(WireError::Rule {
+                field: "measures",
+                rule: "has bounds that are not two finite numbers in order",
+            })
+        }
+    }
+}
+
+fn once<'a>(
+    field: &'static str,
+    names: impl Iterator<Item = &'a ColumnName>,
+) -> Result<(), WireError> {
+    let mut seen = BTreeSet::new();
+    for name in names {
+        if !seen.insert(name) {
+            return Err(WireError::Twice {
+                field,
+                name: name.to_string(),
+            });
+        }
+    }
+    Ok(())
+}
