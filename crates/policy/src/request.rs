@@ -1,0 +1,198 @@
+//! What a decision is asked about.
+
+use cedar_policy::{
+    Context, Entity, EntityId, EntityTypeName, EntityUid, RestrictedExpression as Value,
+};
+use guildhall_model::{
+    ColumnName, CouncilName, OutputClass, PeerId, Principal, ProductName, ProductRef, Purpose,
+    ReleaseClass,
+};
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::fmt;
+
+/// What a principal wants to do with a product.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Action {
+    /// Learn that it exists, and its columns. Decided by councils only.
+    SeeProduct,
+    /// Be given rows.
+    ReadRows,
+    /// Be given cells that passed disclosure control.
+    ReadCells,
+}
+
+impl Action {
+    /// The act that a grant of this output allows.
+    #[must_use]
+    pub fn of(output: OutputClass) -> Self {
+        match output {
+            OutputClass::OpenRows => Self::ReadRows,
+            OutputClass::ReleasedCells => Self::ReadCells,
+        }
+    }
+
+    /// The word used in policies.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::SeeProduct => "SeeProduct",
+            Self::ReadRows => "ReadRows",
+            Self::ReadCells => "ReadCells",
+        }
+    }
+}
+
+impl fmt::Display for Action {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Who asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Asker {
+    /// Its council and name.
+    pub principal: Principal,
+    /// What its council says it is. A node does not know, and leaves it empty.
+    pub roles: BTreeSet<String>,
+    /// The purposes it may name. A node does not know, and leaves it empty.
+    pub purposes: BTreeSet<Purpose>,
+}
+
+impl Asker {
+    /// The principal of a grant, as a department knows it.
+    #[must_use]
+    pub fn named(principal: Principal) -> Self {
+        Self {
+            principal,
+            roles: BTreeSet::new(),
+            purposes: BTreeSet::new(),
+        }
+    }
+}
+
+/// The product it is about.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Offer {
+    /// Its full name.
+    pub product: ProductRef,
+    /// What may leave the node from it.
+    pub class: ReleaseClass,
+    /// What it is offered for.
+    pub purposes: BTreeSet<Purpose>,
+    /// The template it shares with products of other councils.
+    pub conforms_to: Option<ProductName>,
+}
+
+/// What else a policy may look at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Circumstances {
+    /// Why it is asked.
+    pub purpose: Purpose,
+    /// The product's columns that are read; not looked at by `SeeProduct`.
+    pub columns: BTreeSet<ColumnName>,
+    /// Who is sent the answer.
+    pub gateway: PeerId,
+    /// The council whose authority decides, or issued the grant.
+    pub council: CouncilName,
+}
+
+/// One question to a policy set.
+#[derive(Debug, Clone, Copy)]
+pub struct Request<'a> {
+    /// Who asks.
+    pub asker: &'a Asker,
+    /// To do what.
+    pub action: Action,
+    /// With which product.
+    pub offer: &'a Offer,
+    /// Why, with which columns, through whom.
+    pub circumstances: &'a Circumstances,
+}
+
+/// The names of the entity types, parsed once.
+#[derive(Debug, Clone)]
+pub(crate) struct Types {
+    pub(crate) principal: EntityTypeName,
+    pub(crate) product: EntityTypeName,
+    pub(crate) action: EntityTypeName,
+}
+
+/// Whose policies: what they may look at differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Side {
+    Council,
+    Department,
+}
+
+fn text(s: impl AsRef<str>) -> Value {
+    Value::new_string(s.as_ref().to_owned())
+}
+
+fn texts<T: AsRef<str>>(all: impl IntoIterator<Item = T>) -> Value {
+    Value::new_set(all.into_iter().map(text))
+}
+
+impl Request<'_> {
+    pub(crate) fn principal_uid(&self, types: &Types) -> EntityUid {
+        EntityUid::from_type_name_and_id(
+            types.principal.clone(),
+            EntityId::new(self.asker.principal.to_string()),
+        )
+    }
+
+    pub(crate) fn action_uid(&self, types: &Types) -> EntityUid {
+        EntityUid::from_type_name_and_id(types.action.clone(), EntityId::new(self.action.as_str()))
+    }
+
+    pub(crate) fn product_uid(&self, types: &Types) -> EntityUid {
+        EntityUid::from_type_name_and_id(
+            types.product.clone(),
+            EntityId::new(self.offer.product.to_string()),
+        )
+    }
+
+    pub(crate) fn entities(
+        &self,
+        types: &Types,
+        side: Side,
+    ) -> Result<[Entity; 2], cedar_policy::EntityAttrEvaluationError> {
+        let asker = self.asker;
+        let mut who = HashMap::from([
+            ("council".to_owned(), text(&asker.principal.council)),
+            ("name".to_owned(), text(&asker.principal.name)),
+        ]);
+        if side == Side::Council {
+            who.insert("roles".to_owned(), texts(&asker.roles));
+            who.insert("purposes".to_owned(), texts(&asker.purposes));
+        }
+        let offer = self.offer;
+        let mut what = HashMap::from([
+            ("council".to_owned(), text(&offer.product.council)),
+            ("department".to_owned(), text(&offer.product.department)),
+            ("name".to_owned(), text(&offer.product.product)),
+            ("class".to_owned(), text(offer.class.as_str())),
+            ("purposes".to_owned(), texts(&offer.purposes)),
+        ]);
+        if let Some(template) = &offer.conforms_to {
+            what.insert("conforms_to".to_owned(), text(template));
+        }
+        Ok([
+            Entity::new(self.principal_uid(types), who, HashSet::new())?,
+            Entity::new(self.product_uid(types), what, HashSet::new())?,
+        ])
+    }
+
+    pub(crate) fn context(&self) -> Result<Context, cedar_policy::ContextCreationError> {
+        let c = self.circumstances;
+        let mut pairs = vec![
+            ("purpose".to_owned(), text(&c.purpose)),
+            ("gateway".to_owned(), text(c.gateway.to_string())),
+            ("council".to_owned(), text(&c.council)),
+        ];
+        if self.action != Action::SeeProduct {
+            pairs.push(("columns".to_owned(), texts(&c.columns)));
+        }
+        Context::from_pairs(pairs)
+    }
+}
