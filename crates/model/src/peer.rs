@@ -154,7 +154,7 @@ mod tests {
             "https://northmoor/parking/node/a",
             "spiffe://northmoor/parking/node",
             "spiffe://northmoor/parking/node/a/b",
-            "spiffe://northmoor/parking/root/a",
+            "spiffe://northmoor/parking/king/a",
             "spiffe:///parking/node/a",
         ] {
             assert!(bad.parse::<PeerId>().is_err(), "{bad}");
