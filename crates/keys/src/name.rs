@@ -1,0 +1,24 @@
+//! Which key is meant.
+
+use guildhall_model::{ColumnName, DatasetName, PeriodName};
+use std::fmt;
+
+/// The name of a column key within a department.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyName {
+    /// The dataset at rest.
+    pub dataset: DatasetName,
+    /// Its column; `None` for the footer.
+    pub column: Option<ColumnName>,
+    /// The span of time whose keys live and die together.
+    pub period: PeriodName,
+}
+
+impl fmt::Display for KeyName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.column {
+            Some(column) => write!(f, "{}.{column} ({})", self.dataset, self.period),
+            None => write!(f, "the footer of {} ({})", self.dataset, self.period),
+        }
+    }
+}
