@@ -1,6 +1,6 @@
 //! The policies of a council and of a department, in Cedar.
 //!
-//! A [`PolicySet`] is checked against its schema when it is made, so a misspelt attribute
+//! A set of [`Policies`] is checked against its schema when it is made, so a misspelt attribute
 //! is found by whoever wrote it and not by whoever is wrongly let through. What no policy
 //! permits is forbidden; a policy that fails while it is evaluated forbids.
 //!
@@ -12,9 +12,11 @@
 
 mod request;
 mod set;
+#[cfg(test)]
+mod tests;
 
-pub use request::{Action, Asker, Circumstances, Offer, Request};
-pub use set::{Decision, PolicyError, PolicySet};
+pub use request::{Action, Asker, Question, Subject};
+pub use set::{Decision, Policies, PolicyError};
 
 /// The policy a council starts with.
 pub const DEFAULT_COUNCIL_POLICY: &str = include_str!("../policies/council.cedar");

@@ -73,7 +73,7 @@ impl Asker {
 
 /// The product it is about.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Offer {
+pub struct Subject {
     /// Its full name.
     pub product: ProductRef,
     /// What may leave the node from it.
@@ -84,30 +84,23 @@ pub struct Offer {
     pub conforms_to: Option<ProductName>,
 }
 
-/// What else a policy may look at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Circumstances {
-    /// Why it is asked.
-    pub purpose: Purpose,
-    /// The product's columns that are read; not looked at by `SeeProduct`.
-    pub columns: BTreeSet<ColumnName>,
-    /// Who is sent the answer.
-    pub gateway: PeerId,
-    /// The council whose authority decides, or issued the grant.
-    pub council: CouncilName,
-}
-
 /// One question to a policy set.
 #[derive(Debug, Clone, Copy)]
-pub struct Request<'a> {
+pub struct Question<'a> {
     /// Who asks.
     pub asker: &'a Asker,
     /// To do what.
     pub action: Action,
     /// With which product.
-    pub offer: &'a Offer,
-    /// Why, with which columns, through whom.
-    pub circumstances: &'a Circumstances,
+    pub subject: &'a Subject,
+    /// Why.
+    pub purpose: &'a Purpose,
+    /// The product's columns that are read; not looked at by `SeeProduct`.
+    pub columns: &'a BTreeSet<ColumnName>,
+    /// Who is sent the answer.
+    pub gateway: &'a PeerId,
+    /// The council whose authority decides, or issued the grant.
+    pub council: &'a CouncilName,
 }
 
 /// The names of the entity types, parsed once.
@@ -133,7 +126,7 @@ fn texts<T: AsRef<str>>(all: impl IntoIterator<Item = T>) -> Value {
     Value::new_set(all.into_iter().map(text))
 }
 
-impl Request<'_> {
+impl Question<'_> {
     pub(crate) fn principal_uid(&self, types: &Types) -> EntityUid {
         EntityUid::from_type_name_and_id(
             types.principal.clone(),
@@ -148,7 +141,7 @@ impl Request<'_> {
     pub(crate) fn product_uid(&self, types: &Types) -> EntityUid {
         EntityUid::from_type_name_and_id(
             types.product.clone(),
-            EntityId::new(self.offer.product.to_string()),
+            EntityId::new(self.subject.product.to_string()),
         )
     }
 
@@ -166,15 +159,15 @@ impl Request<'_> {
             who.insert("roles".to_owned(), texts(&asker.roles));
             who.insert("purposes".to_owned(), texts(&asker.purposes));
         }
-        let offer = self.offer;
+        let subject = self.subject;
         let mut what = HashMap::from([
-            ("council".to_owned(), text(&offer.product.council)),
-            ("department".to_owned(), text(&offer.product.department)),
-            ("name".to_owned(), text(&offer.product.product)),
-            ("class".to_owned(), text(offer.class.as_str())),
-            ("purposes".to_owned(), texts(&offer.purposes)),
+            ("council".to_owned(), text(&subject.product.council)),
+            ("department".to_owned(), text(&subject.product.department)),
+            ("name".to_owned(), text(&subject.product.product)),
+            ("class".to_owned(), text(subject.class.as_str())),
+            ("purposes".to_owned(), texts(&subject.purposes)),
         ]);
-        if let Some(template) = &offer.conforms_to {
+        if let Some(template) = &subject.conforms_to {
             what.insert("conforms_to".to_owned(), text(template));
         }
         Ok([
@@ -184,14 +177,13 @@ impl Request<'_> {
     }
 
     pub(crate) fn context(&self) -> Result<Context, cedar_policy::ContextCreationError> {
-        let c = self.circumstances;
         let mut pairs = vec![
-            ("purpose".to_owned(), text(&c.purpose)),
-            ("gateway".to_owned(), text(c.gateway.to_string())),
-            ("council".to_owned(), text(&c.council)),
+            ("purpose".to_owned(), text(self.purpose)),
+            ("gateway".to_owned(), text(self.gateway.to_string())),
+            ("council".to_owned(), text(self.council)),
         ];
         if self.action != Action::SeeProduct {
-            pairs.push(("columns".to_owned(), texts(&c.columns)));
+            pairs.push(("columns".to_owned(), texts(self.columns)));
         }
         Context::from_pairs(pairs)
     }

@@ -1,6 +1,6 @@
 //! Policy sets, and what they decide.
 
-use crate::request::{Request, Side, Types};
+use crate::request::{Question, Side, Types};
 use cedar_policy::{
     Authorizer, Decision as Cedar, Entities, PolicyId, Schema, ValidationMode, Validator,
 };
@@ -56,8 +56,8 @@ pub enum Decision {
     },
     /// One forbids, or none permits.
     Forbid {
-        /// The name of one that forbids, or [`Decision::NOTHING_PERMITS`].
-        policy: String,
+        /// The names of those that forbid, sorted; never empty, see [`Decision::NOTHING_PERMITS`].
+        policies: Vec<String>,
     },
 }
 
@@ -69,22 +69,22 @@ impl Decision {
 
     /// Whether it is permitted.
     #[must_use]
-    pub fn is_permit(&self) -> bool {
+    pub fn permits(&self) -> bool {
         matches!(self, Self::Permit { .. })
     }
 }
 
 /// The policies of a council or a department, checked against their schema.
-pub struct PolicySet {
+pub struct Policies {
     policies: cedar_policy::PolicySet,
     names: HashMap<PolicyId, String>,
     authorizer: Authorizer,
-    types: Types,
-    side: Side,
+    pub(crate) types: Types,
+    pub(crate) side: Side,
     actions: Entities,
 }
 
-impl PolicySet {
+impl Policies {
     /// A council's policies, for its authority.
     pub fn council(text: &str) -> Result<Self, PolicyError> {
         Self::checked(
@@ -154,25 +154,25 @@ impl PolicySet {
 
     /// What these policies say. Never fails: what cannot be evaluated is forbidden.
     #[must_use]
-    pub fn decide(&self, request: &Request<'_>) -> Decision {
+    pub fn decide(&self, question: &Question<'_>) -> Decision {
         let not_evaluated = || Decision::Forbid {
-            policy: Decision::NOT_EVALUATED.to_owned(),
+            policies: vec![Decision::NOT_EVALUATED.to_owned()],
         };
-        let Ok(entities) = request.entities(&self.types, self.side) else {
+        let Ok(entities) = question.entities(&self.types, self.side) else {
             return not_evaluated();
         };
         let Ok(entities) = self.actions.clone().add_entities(entities, None) else {
             return not_evaluated();
         };
-        let Ok(context) = request.context() else {
+        let Ok(context) = question.context() else {
             return not_evaluated();
         };
         // The schema was held against the policies; that requests and entities conform to
         // it too is held by a test, not looked up again for each request.
-        let Ok(question) = cedar_policy::Request::new(
-            request.principal_uid(&self.types),
-            request.action_uid(&self.types),
-            request.product_uid(&self.types),
+        let Ok(request) = cedar_policy::Request::new(
+            question.principal_uid(&self.types),
+            question.action_uid(&self.types),
+            question.product_uid(&self.types),
             context,
             None,
         ) else {
@@ -180,7 +180,7 @@ impl PolicySet {
         };
         let answer = self
             .authorizer
-            .is_authorized(&question, &self.policies, &entities);
+            .is_authorized(&request, &self.policies, &entities);
         // Cedar skips a policy that fails. A `forbid` must not be lost that way.
         if answer.diagnostics().errors().next().is_some() {
             return not_evaluated();
@@ -198,12 +198,12 @@ impl PolicySet {
         named.sort();
         match answer.decision() {
             Cedar::Allow => Decision::Permit { policies: named },
-            Cedar::Deny => Decision::Forbid {
-                policy: named
-                    .into_iter()
-                    .next()
-                    .unwrap_or_else(|| Decision::NOTHING_PERMITS.to_owned()),
-            },
+            Cedar::Deny => {
+                if named.is_empty() {
+                    named.push(Decision::NOTHING_PERMITS.to_owned());
+                }
+                Decision::Forbid { policies: named }
+            }
         }
     }
 
@@ -216,9 +216,9 @@ impl PolicySet {
     }
 }
 
-impl fmt::Debug for PolicySet {
+impl fmt::Debug for Policies {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PolicySet")
+        f.debug_struct("Policies")
             .field("side", &self.side)
             .field("names", &self.names())
             .finish_non_exhaustive()
@@ -242,312 +242,4 @@ fn named(policies: &cedar_policy::PolicySet) -> Result<HashMap<PolicyId, String>
         names.insert(policy.id().clone(), name);
     }
     Ok(names)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        Action, Asker, Circumstances, DEFAULT_COUNCIL_POLICY, DEFAULT_DEPARTMENT_POLICY, Offer,
-    };
-    use guildhall_model::{Principal, ProductRef, Purpose, ReleaseClass};
-    use std::fmt::Write as _;
-
-    const CLASSES: [ReleaseClass; 4] = [
-        ReleaseClass::Open,
-        ReleaseClass::Restricted,
-        ReleaseClass::Aggregate,
-        ReleaseClass::Warranted,
-    ];
-    const ACTIONS: [Action; 3] = [Action::SeeProduct, Action::ReadRows, Action::ReadCells];
-
-    #[test]
-    fn the_default_policies_decide_as_their_matrix_says() {
-        let council = PolicySet::council(DEFAULT_COUNCIL_POLICY).unwrap();
-        let department = PolicySet::department(DEFAULT_DEPARTMENT_POLICY).unwrap();
-        let now = format!(
-            "# The council's default policy\n{}\n# The department's default policy\n{}",
-            matrix(&council, &ACTIONS, 4),
-            matrix(&department, &ACTIONS[1..], 2),
-        );
-        let kept = include_str!("../vectors/matrix.txt");
-        assert!(
-            now == kept,
-            "vectors/matrix.txt no longer holds; it would now be:\n{now}"
-        );
-    }
-
-    /// The first `askers` principals, every action and class, asked for a purpose held and offered, for one
-    /// that is not offered, and for one that is not held.
-    fn matrix(set: &PolicySet, actions: &[Action], askers: usize) -> String {
-        let mut out = format!(
-            "{:<34} {:<11} {:<11} {:<11} decision\n",
-            "principal", "action", "class", "purpose"
-        );
-        let all = [
-            asker("northmoor/ana", &["analyst"]),
-            asker("southmoor/bo", &["analyst"]),
-            asker("northmoor/loader", &["service"]),
-            asker("northmoor/nobody", &[]),
-        ];
-        for who in &all[..askers] {
-            for action in actions {
-                for class in CLASSES {
-                    for purpose in ["planning", "unoffered", "unheld"] {
-                        let said = ask(set, who, *action, &offer(class), &why(purpose));
-                        let said = match said {
-                            Decision::Permit { policies } => {
-                                format!("permit  {}", policies.join(", "))
-                            }
-                            Decision::Forbid { policy } => format!("forbid  {policy}"),
-                        };
-                        let roles: Vec<&str> = who.roles.iter().map(String::as_str).collect();
-                        let who = format!("{} ({})", who.principal, roles.join(", "));
-                        writeln!(
-                            out,
-                            "{who:<34} {:<11} {:<11} {purpose:<11} {said}",
-                            action.as_str(),
-                            class.as_str()
-                        )
-                        .unwrap();
-                    }
-                }
-            }
-        }
-        out
-    }
-
-    #[test]
-    fn what_is_sent_to_cedar_fits_the_schemas() {
-        for (schema, text, actions) in [
-            (
-                include_str!("../policies/council.cedarschema"),
-                PolicySet::council(DEFAULT_COUNCIL_POLICY).unwrap(),
-                &ACTIONS[..],
-            ),
-            (
-                include_str!("../policies/department.cedarschema"),
-                PolicySet::department(DEFAULT_DEPARTMENT_POLICY).unwrap(),
-                &ACTIONS[1..],
-            ),
-        ] {
-            let (schema, _) = Schema::from_cedarschema_str(schema).unwrap();
-            for action in actions {
-                for template in [None, Some("sessions".parse().unwrap())] {
-                    let who = asker("northmoor/ana", &["analyst"]);
-                    let offer = Offer {
-                        conforms_to: template,
-                        ..offer(ReleaseClass::Open)
-                    };
-                    let why = why("planning");
-                    let request = Request {
-                        asker: &who,
-                        action: *action,
-                        offer: &offer,
-                        circumstances: &why,
-                    };
-                    Entities::from_entities(
-                        request.entities(&text.types, text.side).unwrap(),
-                        Some(&schema),
-                    )
-                    .unwrap();
-                    cedar_policy::Request::new(
-                        request.principal_uid(&text.types),
-                        request.action_uid(&text.types),
-                        request.product_uid(&text.types),
-                        request.context().unwrap(),
-                        Some(&schema),
-                    )
-                    .unwrap();
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn a_misspelt_attribute_is_found_when_the_policy_is_read() {
-        let text =
-            r#"@id("a") permit (principal, action, resource) when { resource.klass == "open" };"#;
-        assert!(matches!(
-            PolicySet::council(text),
-            Err(PolicyError::Invalid { .. })
-        ));
-    }
-
-    #[test]
-    fn a_department_cannot_rely_on_roles_that_a_grant_does_not_carry() {
-        let text = r#"@id("a") forbid (principal, action, resource) when { principal.roles.contains("supplier") };"#;
-        assert!(PolicySet::council(text).is_ok());
-        assert!(matches!(
-            PolicySet::department(text),
-            Err(PolicyError::Invalid { .. })
-        ));
-    }
-
-    #[test]
-    fn a_policy_that_can_never_apply_is_refused() {
-        let text = r#"@id("a") forbid (principal == Product::"x.y.z", action, resource);"#;
-        assert!(matches!(
-            PolicySet::council(text),
-            Err(PolicyError::Invalid { .. })
-        ));
-    }
-
-    #[test]
-    fn a_policy_needs_a_name_of_its_own() {
-        let unnamed = "permit (principal, action, resource);";
-        assert!(matches!(
-            PolicySet::council(unnamed),
-            Err(PolicyError::Unnamed { .. })
-        ));
-        let twice = r#"@id("a") permit (principal, action, resource);
-            @id("a") forbid (principal, action, resource);"#;
-        assert!(matches!(
-            PolicySet::council(twice),
-            Err(PolicyError::NamedTwice { .. })
-        ));
-    }
-
-    #[test]
-    fn text_that_is_not_cedar_is_refused_with_cedars_words() {
-        let error = PolicySet::council("allow all").unwrap_err();
-        assert!(matches!(&error, PolicyError::Syntax { reason } if !reason.is_empty()));
-    }
-
-    #[test]
-    fn templates_are_refused() {
-        let text = r#"@id("a") permit (principal == ?principal, action, resource);"#;
-        assert!(matches!(
-            PolicySet::council(text),
-            Err(PolicyError::Template)
-        ));
-    }
-
-    #[test]
-    fn an_empty_set_permits_nothing() {
-        let set = PolicySet::council("").unwrap();
-        let said = ask(
-            &set,
-            &asker("northmoor/ana", &["analyst"]),
-            Action::SeeProduct,
-            &offer(ReleaseClass::Open),
-            &why("planning"),
-        );
-        assert_eq!(
-            said,
-            Decision::Forbid {
-                policy: Decision::NOTHING_PERMITS.to_owned()
-            }
-        );
-    }
-
-    #[test]
-    fn a_policy_that_fails_forbids() {
-        let text = r#"@id("all") permit (principal, action, resource);
-            @id("overflows") forbid (principal, action, resource)
-            when { 9223372036854775807 + 1 == 0 };"#;
-        let set = PolicySet::council(text).unwrap();
-        let said = ask(
-            &set,
-            &asker("northmoor/ana", &["analyst"]),
-            Action::SeeProduct,
-            &offer(ReleaseClass::Open),
-            &why("planning"),
-        );
-        assert_eq!(
-            said,
-            Decision::Forbid {
-                policy: Decision::NOT_EVALUATED.to_owned()
-            }
-        );
-    }
-
-    #[test]
-    fn a_policy_can_name_one_principal_and_one_product() {
-        let text = r#"@id("register") permit (
-            principal == Principal::"northmoor/ana",
-            action == Action::"ReadRows",
-            resource == Product::"northmoor.parking.sessions")
-            when { context.columns.containsAll(["ward"]) && context.gateway like "*/gateway/*" };"#;
-        let set = PolicySet::council(text).unwrap();
-        let offer = offer(ReleaseClass::Restricted);
-        let rows = |who: &str| {
-            ask(
-                &set,
-                &asker(who, &[]),
-                Action::ReadRows,
-                &offer,
-                &why("planning"),
-            )
-            .is_permit()
-        };
-        assert!(rows("northmoor/ana"));
-        assert!(!rows("southmoor/ana"));
-    }
-
-    #[test]
-    #[ignore = "a measurement"]
-    fn what_a_decision_costs() {
-        let set = PolicySet::council(DEFAULT_COUNCIL_POLICY).unwrap();
-        let who = asker("northmoor/ana", &["analyst"]);
-        let (offer, why) = (offer(ReleaseClass::Open), why("planning"));
-        let start = std::time::Instant::now();
-        for _ in 0..10_000 {
-            assert!(ask(&set, &who, Action::ReadRows, &offer, &why).is_permit());
-        }
-        println!("{:?} a decision", start.elapsed() / 10_000);
-    }
-
-    fn ask(
-        set: &PolicySet,
-        asker: &Asker,
-        action: Action,
-        offer: &Offer,
-        circumstances: &Circumstances,
-    ) -> Decision {
-        set.decide(&Request {
-            asker,
-            action,
-            offer,
-            circumstances,
-        })
-    }
-
-    fn asker(name: &str, roles: &[&str]) -> Asker {
-        let (council, name) = name.split_once('/').unwrap();
-        Asker {
-            principal: Principal {
-                council: council.parse().unwrap(),
-                name: name.parse().unwrap(),
-            },
-            roles: roles.iter().map(|r| (*r).to_owned()).collect(),
-            purposes: purposes(&["planning", "unoffered"]),
-        }
-    }
-
-    fn offer(class: ReleaseClass) -> Offer {
-        Offer {
-            product: ProductRef {
-                council: "northmoor".parse().unwrap(),
-                department: "parking".parse().unwrap(),
-                product: "sessions".parse().unwrap(),
-            },
-            class,
-            purposes: purposes(&["planning", "unheld"]),
-            conforms_to: None,
-        }
-    }
-
-    fn why(purpose: &str) -> Circumstances {
-        Circumstances {
-            purpose: purpose.parse().unwrap(),
-            columns: ["ward".parse().unwrap()].into(),
-            gateway: "spiffe://northmoor/council/gateway/gw".parse().unwrap(),
-            council: "northmoor".parse().unwrap(),
-        }
-    }
-
-    fn purposes(names: &[&str]) -> BTreeSet<Purpose> {
-        names.iter().map(|p| p.parse().unwrap()).collect()
-    }
 }

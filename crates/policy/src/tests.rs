@@ -1,0 +1,328 @@
+//! What the default policies say, and what texts are policies.
+
+use crate::{
+    Action, Asker, DEFAULT_COUNCIL_POLICY, DEFAULT_DEPARTMENT_POLICY, Decision, Policies,
+    PolicyError, Question, Subject,
+};
+use cedar_policy::{Entities, Schema};
+use guildhall_model::{
+    ColumnName, CouncilName, PeerId, Principal, ProductRef, Purpose, ReleaseClass,
+};
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+const CLASSES: [ReleaseClass; 4] = [
+    ReleaseClass::Open,
+    ReleaseClass::Restricted,
+    ReleaseClass::Aggregate,
+    ReleaseClass::Warranted,
+];
+const ACTIONS: [Action; 3] = [Action::SeeProduct, Action::ReadRows, Action::ReadCells];
+
+#[test]
+fn the_default_policies_decide_as_their_matrix_says() {
+    let council = Policies::council(DEFAULT_COUNCIL_POLICY).unwrap();
+    let department = Policies::department(DEFAULT_DEPARTMENT_POLICY).unwrap();
+    let now = format!(
+        "# The council's default policy\n{}\n# The department's default policy\n{}",
+        matrix(&council, &ACTIONS, 4),
+        matrix(&department, &ACTIONS[1..], 2),
+    );
+    let kept = include_str!("../vectors/matrix.txt");
+    assert!(
+        now == kept,
+        "vectors/matrix.txt no longer holds; it would now be:\n{now}"
+    );
+}
+
+/// The first `askers` principals, every action and class, asked for a purpose held and offered, for one
+/// that is not offered, and for one that is not held.
+fn matrix(set: &Policies, actions: &[Action], askers: usize) -> String {
+    let mut out = format!(
+        "{:<34} {:<11} {:<11} {:<11} decision\n",
+        "principal", "action", "class", "purpose"
+    );
+    let all = [
+        asker("northmoor/ana", &["analyst"]),
+        asker("southmoor/bo", &["analyst"]),
+        asker("northmoor/loader", &["service"]),
+        asker("northmoor/nobody", &[]),
+    ];
+    for who in &all[..askers] {
+        for action in actions {
+            for class in CLASSES {
+                for purpose in ["planning", "unoffered", "unheld"] {
+                    let said = ask(set, who, *action, &subject(class), &why(purpose));
+                    let said = match said {
+                        Decision::Permit { policies } => {
+                            format!("permit  {}", policies.join(", "))
+                        }
+                        Decision::Forbid { policies } => {
+                            format!("forbid  {}", policies.join(", "))
+                        }
+                    };
+                    let roles: Vec<&str> = who.roles.iter().map(String::as_str).collect();
+                    let who = format!("{} ({})", who.principal, roles.join(", "));
+                    writeln!(
+                        out,
+                        "{who:<34} {:<11} {:<11} {purpose:<11} {said}",
+                        action.as_str(),
+                        class.as_str()
+                    )
+                    .unwrap();
+                }
+            }
+        }
+    }
+    out
+}
+
+#[test]
+fn what_is_sent_to_cedar_fits_the_schemas() {
+    for (schema, text, actions) in [
+        (
+            include_str!("../policies/council.cedarschema"),
+            Policies::council(DEFAULT_COUNCIL_POLICY).unwrap(),
+            &ACTIONS[..],
+        ),
+        (
+            include_str!("../policies/department.cedarschema"),
+            Policies::department(DEFAULT_DEPARTMENT_POLICY).unwrap(),
+            &ACTIONS[1..],
+        ),
+    ] {
+        let (schema, _) = Schema::from_cedarschema_str(schema).unwrap();
+        for action in actions {
+            for template in [None, Some("sessions".parse().unwrap())] {
+                let who = asker("northmoor/ana", &["analyst"]);
+                let subject = Subject {
+                    conforms_to: template,
+                    ..subject(ReleaseClass::Open)
+                };
+                let why = why("planning");
+                let question = why.question(&who, *action, &subject);
+                Entities::from_entities(
+                    question.entities(&text.types, text.side).unwrap(),
+                    Some(&schema),
+                )
+                .unwrap();
+                cedar_policy::Request::new(
+                    question.principal_uid(&text.types),
+                    question.action_uid(&text.types),
+                    question.product_uid(&text.types),
+                    question.context().unwrap(),
+                    Some(&schema),
+                )
+                .unwrap();
+            }
+        }
+    }
+}
+
+#[test]
+fn a_misspelt_attribute_is_found_when_the_policy_is_read() {
+    let text =
+        r#"@id("a") permit (principal, action, resource) when { resource.klass == "open" };"#;
+    assert!(matches!(
+        Policies::council(text),
+        Err(PolicyError::Invalid { .. })
+    ));
+}
+
+#[test]
+fn a_department_cannot_rely_on_roles_that_a_grant_does_not_carry() {
+    let text = r#"@id("a") forbid (principal, action, resource) when { principal.roles.contains("supplier") };"#;
+    assert!(Policies::council(text).is_ok());
+    assert!(matches!(
+        Policies::department(text),
+        Err(PolicyError::Invalid { .. })
+    ));
+}
+
+#[test]
+fn a_policy_that_can_never_apply_is_refused() {
+    let text = r#"@id("a") forbid (principal == Product::"x.y.z", action, resource);"#;
+    assert!(matches!(
+        Policies::council(text),
+        Err(PolicyError::Invalid { .. })
+    ));
+}
+
+#[test]
+fn a_policy_needs_a_name_of_its_own() {
+    let unnamed = "permit (principal, action, resource);";
+    assert!(matches!(
+        Policies::council(unnamed),
+        Err(PolicyError::Unnamed { .. })
+    ));
+    let twice = r#"@id("a") permit (principal, action, resource);
+        @id("a") forbid (principal, action, resource);"#;
+    assert!(matches!(
+        Policies::council(twice),
+        Err(PolicyError::NamedTwice { .. })
+    ));
+}
+
+#[test]
+fn text_that_is_not_cedar_is_refused_with_cedars_words() {
+    let error = Policies::council("allow all").unwrap_err();
+    assert!(matches!(&error, PolicyError::Syntax { reason } if !reason.is_empty()));
+}
+
+#[test]
+fn templates_are_refused() {
+    let text = r#"@id("a") permit (principal == ?principal, action, resource);"#;
+    assert!(matches!(
+        Policies::council(text),
+        Err(PolicyError::Template)
+    ));
+}
+
+#[test]
+fn an_empty_set_permits_nothing() {
+    let set = Policies::council("").unwrap();
+    let said = ask(
+        &set,
+        &asker("northmoor/ana", &["analyst"]),
+        Action::SeeProduct,
+        &subject(ReleaseClass::Open),
+        &why("planning"),
+    );
+    assert_eq!(
+        said,
+        Decision::Forbid {
+            policies: vec![Decision::NOTHING_PERMITS.to_owned()]
+        }
+    );
+}
+
+#[test]
+fn a_policy_that_fails_forbids() {
+    let text = r#"@id("all") permit (principal, action, resource);
+        @id("overflows") forbid (principal, action, resource)
+        when { 9223372036854775807 + 1 == 0 };"#;
+    let set = Policies::council(text).unwrap();
+    let said = ask(
+        &set,
+        &asker("northmoor/ana", &["analyst"]),
+        Action::SeeProduct,
+        &subject(ReleaseClass::Open),
+        &why("planning"),
+    );
+    assert_eq!(
+        said,
+        Decision::Forbid {
+            policies: vec![Decision::NOT_EVALUATED.to_owned()]
+        }
+    );
+}
+
+#[test]
+fn a_policy_can_name_one_principal_and_one_product() {
+    let text = r#"@id("register") permit (
+        principal == Principal::"northmoor/ana",
+        action == Action::"ReadRows",
+        resource == Product::"northmoor.parking.sessions")
+        when { context.columns.containsAll(["ward"]) && context.gateway like "*/gateway/*" };"#;
+    let set = Policies::council(text).unwrap();
+    let subject = subject(ReleaseClass::Restricted);
+    let rows = |who: &str| {
+        ask(
+            &set,
+            &asker(who, &[]),
+            Action::ReadRows,
+            &subject,
+            &why("planning"),
+        )
+        .permits()
+    };
+    assert!(rows("northmoor/ana"));
+    assert!(!rows("southmoor/ana"));
+}
+
+#[test]
+#[ignore = "a measurement"]
+fn what_a_decision_costs() {
+    let set = Policies::council(DEFAULT_COUNCIL_POLICY).unwrap();
+    let who = asker("northmoor/ana", &["analyst"]);
+    let (subject, why) = (subject(ReleaseClass::Open), why("planning"));
+    let start = std::time::Instant::now();
+    for _ in 0..10_000 {
+        assert!(ask(&set, &who, Action::ReadRows, &subject, &why).permits());
+    }
+    println!("{:?} a decision", start.elapsed() / 10_000);
+}
+
+fn ask(set: &Policies, asker: &Asker, action: Action, subject: &Subject, why: &Why) -> Decision {
+    set.decide(&why.question(asker, action, subject))
+}
+
+struct Why {
+    purpose: Purpose,
+    columns: BTreeSet<ColumnName>,
+    gateway: PeerId,
+    council: CouncilName,
+}
+
+impl Why {
+    fn question<'a>(
+        &'a self,
+        asker: &'a Asker,
+        action: Action,
+        subject: &'a Subject,
+    ) -> Question<'a> {
+        let Self {
+            purpose,
+            columns,
+            gateway,
+            council,
+        } = self;
+        Question {
+            asker,
+            action,
+            subject,
+            purpose,
+            columns,
+            gateway,
+            council,
+        }
+    }
+}
+
+fn asker(name: &str, roles: &[&str]) -> Asker {
+    let (council, name) = name.split_once('/').unwrap();
+    Asker {
+        principal: Principal {
+            council: council.parse().unwrap(),
+            name: name.parse().unwrap(),
+        },
+        roles: roles.iter().map(|r| (*r).to_owned()).collect(),
+        purposes: purposes(&["planning", "unoffered"]),
+    }
+}
+
+fn subject(class: ReleaseClass) -> Subject {
+    Subject {
+        product: ProductRef {
+            council: "northmoor".parse().unwrap(),
+            department: "parking".parse().unwrap(),
+            product: "sessions".parse().unwrap(),
+        },
+        class,
+        purposes: purposes(&["planning", "unheld"]),
+        conforms_to: None,
+    }
+}
+
+fn why(purpose: &str) -> Why {
+    Why {
+        purpose: purpose.parse().unwrap(),
+        columns: ["ward".parse().unwrap()].into(),
+        gateway: "spiffe://northmoor/council/gateway/gw".parse().unwrap(),
+        council: "northmoor".parse().unwrap(),
+    }
+}
+
+fn purposes(names: &[&str]) -> BTreeSet<Purpose> {
+    names.iter().map(|p| p.parse().unwrap()).collect()
+}
