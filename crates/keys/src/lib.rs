@@ -23,6 +23,7 @@ pub use file_key::{FILE_KEY_BYTES, file_key};
 pub use name::KeyName;
 pub use payload::{PayloadError, UnwrappedKey, WrappedPayload, wrap};
 pub use seal::{
-    EphemeralIdentity, MAX_SEALED, OpenError, Recipient, RecipientError, SealError, open_with, seal,
+    EphemeralIdentity, MAX_SEALED, OpenError, Recipient, RecipientError, SealError, open_with,
+    seal, seal_to_all,
 };
 pub use set::ColumnKeys;

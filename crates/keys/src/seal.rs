@@ -5,7 +5,6 @@ use ring::agreement::{self, EphemeralPrivateKey, UnparsedPublicKey};
 use ring::rand::SystemRandom;
 use std::fmt;
 use std::io::{Read, Write};
-use std::iter;
 use std::str::FromStr;
 use zeroize::Zeroizing;
 
@@ -77,12 +76,6 @@ impl Recipient {
     pub fn of(identity: &x25519::Identity) -> Self {
         Self(identity.to_public())
     }
-
-    /// age's own form, for encrypting to several recipients at once.
-    #[must_use]
-    pub fn as_age(&self) -> &x25519::Recipient {
-        &self.0
-    }
 }
 
 impl FromStr for Recipient {
@@ -124,9 +117,14 @@ impl fmt::Debug for Recipient {
 
 /// Encrypts `plaintext` to `recipient`, in age's binary form.
 pub fn seal(plaintext: &[u8], recipient: &Recipient) -> Result<Vec<u8>, SealError> {
-    let to: &dyn age::Recipient = &recipient.0;
-    let encryptor = age::Encryptor::with_recipients(iter::once(to))
-        .map_err(|source| SealError::Age { source })?;
+    seal_to_all(plaintext, std::slice::from_ref(recipient))
+}
+
+/// Encrypts `plaintext` so that each of `recipients`, of whom there must be one, can open it.
+pub fn seal_to_all(plaintext: &[u8], recipients: &[Recipient]) -> Result<Vec<u8>, SealError> {
+    let encryptor =
+        age::Encryptor::with_recipients(recipients.iter().map(|r| &r.0 as &dyn age::Recipient))
+            .map_err(|source| SealError::Age { source })?;
     let write = |source| SealError::Write { source };
     let mut out = Vec::with_capacity(plaintext.len() + 256);
     let mut writer = encryptor.wrap_output(&mut out).map_err(write)?;
@@ -135,16 +133,16 @@ pub fn seal(plaintext: &[u8], recipient: &Recipient) -> Result<Vec<u8>, SealErro
     Ok(out)
 }
 
-/// Opens age's binary form with any age identity, into memory that is wiped.
-pub fn open_with(
-    identity: &dyn age::Identity,
+/// Opens age's binary form with whichever of `identities` fits, into memory that is wiped.
+pub fn open_with<'a>(
+    identities: impl IntoIterator<Item = &'a dyn age::Identity>,
     sealed: &[u8],
 ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
     if sealed.len() > MAX_SEALED {
         return Err(OpenError::TooLarge);
     }
     let mut reader = age::Decryptor::new_buffered(sealed)
-        .and_then(|d| d.decrypt(iter::once(identity)))
+        .and_then(|d| d.decrypt(identities.into_iter()))
         .map_err(|source| OpenError::Age { source })?;
     // Invariant: the plaintext is shorter than the ciphertext, so this never grows and leaves
     // no copy behind.
@@ -173,7 +171,8 @@ impl EphemeralIdentity {
 
     /// Opens what was sealed to this identity.
     pub fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
-        open_with(&self.0, sealed)
+        let identity: &dyn age::Identity = &self.0;
+        open_with([identity], sealed)
     }
 }
 
