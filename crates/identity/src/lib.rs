@@ -32,7 +32,7 @@ pub use enrolment::{EnrolmentCode, EnrolmentCodeError};
 pub use error::IdentityError;
 pub use files::{load_secret, load_signing_key, save_secret, save_signing_key};
 pub use renewal::keep_renewed;
-pub use serve::{Running, peer_chain, peer_of, require_peer, serve, server_builder};
+pub use serve::{Running, peer_chain, peer_of, remote_of, require_peer, serve, server_builder};
 pub use tls::{ClientAuth, ServerTls};
 pub use trust::TrustStore;
 pub use verify::Expect;

@@ -190,7 +190,7 @@ async fn greet(
     };
     match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
         Ok(Ok(io)) => {
-            let caller = Caller::of(&io, tls.clock);
+            let caller = Caller::of(&io, remote, tls.clock);
             // Only fails when the server has ended.
             let _ = connections.send(Ok(PeerStream { io, caller, killed: Box::pin(kill.cancelled_owned()) })).await;
         }
@@ -205,6 +205,7 @@ async fn greet(
 /// Who called, as the handshake proved it. Rides on every request of the connection.
 #[derive(Debug, Clone)]
 struct Caller {
+    remote: SocketAddr,
     peer: Option<Arc<CalledAs>>,
     clock: SharedClock,
 }
@@ -217,7 +218,7 @@ struct CalledAs {
 }
 
 impl Caller {
-    fn of<IO>(io: &TlsStream<IO>, clock: SharedClock) -> Self {
+    fn of<IO>(io: &TlsStream<IO>, remote: SocketAddr, clock: SharedClock) -> Self {
         let chain = io.get_ref().1.peer_certificates();
         let peer = chain.and_then(|chain| {
             let certificate = PeerCertificate::read(chain.first()?).ok()?;
@@ -227,7 +228,7 @@ impl Caller {
                 chain: chain.iter().map(|der| der.to_vec()).collect(),
             }))
         });
-        Self { peer, clock }
+        Self { remote, peer, clock }
     }
 
     // A connection may outlive the certificate that it was opened with.
@@ -246,6 +247,12 @@ pub fn peer_of<T>(request: &Request<T>) -> Option<PeerId> {
 #[must_use]
 pub fn peer_chain<T>(request: &Request<T>) -> Option<Vec<Vec<u8>>> {
     Some(request.extensions().get::<Caller>()?.current()?.chain.clone())
+}
+
+/// Where this request's connection comes from; tells connections apart, proves nothing.
+#[must_use]
+pub fn remote_of<T>(request: &Request<T>) -> Option<SocketAddr> {
+    Some(request.extensions().get::<Caller>()?.remote)
 }
 
 /// Who sent this request, or the answer for somebody whom we do not know.
