@@ -1,1 +1,23 @@
-//! plan
+//! From a statement to what each node is asked, and back to one answer.
+//!
+//! Promises: a statement is capped and closed before it is parsed and planned ([`guard`]); only
+//! listed functions exist ([`functions`], [`session`]); what crosses to a node is a closed
+//! profile of Substrait, and what comes from a gateway is believed in nothing ([`profile`]); a
+//! question to a private product is either a registered cube's or refused with a reason
+//! ([`cube`]).
+//!
+//! Does not promise: that an answer may be released. Grants, policy, keys and disclosure control
+//! are other crates, and this one reaches none of them.
+
+pub mod catalogue;
+pub mod cube;
+mod cut;
+pub mod explain;
+pub mod functions;
+pub mod guard;
+pub mod planner;
+pub mod profile;
+pub mod remote;
+mod semi_join;
+pub mod session;
+mod split;

@@ -1,0 +1,498 @@
+//! Where each column of a relation comes from: the way down from an aggregation to its product.
+
+use super::value::{convert, text_of, widens, widens_number};
+use super::{CubeFilter, Refusal};
+use arrow::datatypes::DataType;
+use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
+use guildhall_grant::product::{Dimension, Product, RollUp, RollUpKind};
+use guildhall_model::{ColumnClass, ColumnName};
+
+/// What a column of a relation, or an expression over it, is made of.
+#[derive(Debug, Clone)]
+pub(super) enum Source {
+    /// A column of the product as it is.
+    Column {
+        column: ColumnName,
+        data_type: DataType,
+    },
+    /// A column cast to a type that keeps its values apart, or a number cast to a wider one.
+    Widened {
+        column: ColumnName,
+        from: DataType,
+        to: DataType,
+    },
+    /// A registered `date_trunc` of a dimension.
+    RollUp {
+        column: ColumnName,
+        roll_up: RollUp,
+        data_type: DataType,
+    },
+    /// A literal of the statement.
+    Literal(ScalarValue),
+    /// Anything else. It is refused where it is used, not where it is computed.
+    Other(Refusal),
+}
+
+/// A relation over the product: its columns, in the order of its schema, and its limits.
+#[derive(Debug)]
+pub(super) struct Relation {
+    pub(super) columns: Vec<Source>,
+    pub(super) filters: Vec<CubeFilter>,
+}
+
+/// The way down from `plan` to the product. Anything on it but renaming, projecting and limiting
+/// by the grammar is refused.
+pub(super) fn relation(plan: &LogicalPlan, product: &Product) -> Result<Relation, Refusal> {
+    match plan {
+        LogicalPlan::TableScan(scan) => scanned(scan, product),
+        LogicalPlan::SubqueryAlias(alias) => relation(&alias.input, product),
+        LogicalPlan::Projection(p) => {
+            let input = relation(&p.input, product)?;
+            let columns = p
+                .expr
+                .iter()
+                .map(|e| source(e, p.input.schema(), &input.columns, product))
+                .collect();
+            Ok(Relation { columns, filters: input.filters })
+        }
+        LogicalPlan::Filter(f) => {
+            let mut input = relation(&f.input, product)?;
+            for part in split_conjunction(&f.predicate) {
+                if let Some(filter) = limit(part, f.input.schema(), &input.columns, product)? {
+                    add(filter, &mut input.filters)?;
+                }
+            }
+            Ok(input)
+        }
+        LogicalPlan::Join(_) => Err(Refusal::new(
+            "cube.one-product",
+            format!("a private product, here `{}`, is joined with another table", product.product_ref()),
+            "aggregate it first, in a sub-query, and join the cells",
+        )),
+        LogicalPlan::Union(_) => Err(Refusal::new(
+            "cube.one-product",
+            format!("a private product, here `{}`, is united with another table", product.product_ref()),
+            "aggregate each part on its own and unite the cells",
+        )),
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Err(Refusal::new(
+            "cube.nested",
+            "an aggregation of an aggregation of private rows",
+            "group once, by registered dimensions; released cells may be computed with freely",
+        )),
+        LogicalPlan::Window(_) => Err(Refusal::new(
+            "cube.window",
+            "a window function over private rows",
+            "aggregate first; window functions may be used over released cells",
+        )),
+        LogicalPlan::Sort(_) | LogicalPlan::Limit(_) => Err(Refusal::new(
+            "cube.limit",
+            "private rows are sorted or limited before they are aggregated",
+            "sort and limit the cells, after the aggregation",
+        )),
+        LogicalPlan::Repartition(_)
+        | LogicalPlan::EmptyRelation(_)
+        | LogicalPlan::Subquery(_)
+        | LogicalPlan::Statement(_)
+        | LogicalPlan::Values(_)
+        | LogicalPlan::Explain(_)
+        | LogicalPlan::Analyze(_)
+        | LogicalPlan::Extension(_)
+        | LogicalPlan::Dml(_)
+        | LogicalPlan::Ddl(_)
+        | LogicalPlan::Copy(_)
+        | LogicalPlan::DescribeTable(_)
+        | LogicalPlan::Unnest(_)
+        | LogicalPlan::RecursiveQuery(_) => Err(Refusal::new(
+            "cube.form",
+            "an aggregation that is not directly over one product",
+            "select from the product, filter and group it, and nothing else, in one sub-query",
+        )),
+    }
+}
+
+fn scanned(scan: &TableScan, product: &Product) -> Result<Relation, Refusal> {
+    let named = crate::profile::product_of(&scan.table_name);
+    if !named.is_ok_and(|n| n == product.product_ref()) {
+        return Err(Refusal::new(
+            "cube.one-product",
+            format!("the aggregation is not over product `{}`", product.product_ref()),
+            "ask each product on its own",
+        ));
+    }
+    if scan.fetch.is_some() {
+        return Err(Refusal::new(
+            "cube.limit",
+            "private rows are limited before they are aggregated",
+            "limit the cells, after the aggregation",
+        ));
+    }
+    let columns: Vec<Source> =
+        scan.projected_schema.fields().iter().map(|f| product_column(f.name(), f.data_type(), product)).collect();
+    // Filters of a scan speak of all its columns, projected or not.
+    let table = scan.source.schema();
+    let all: Vec<Source> =
+        table.fields().iter().map(|f| product_column(f.name(), f.data_type(), product)).collect();
+    let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &table)
+        .map_err(|_| unreadable())?;
+    let mut filters = Vec::new();
+    for predicate in &scan.filters {
+        for part in split_conjunction(predicate) {
+            if let Some(filter) = limit(part, &schema, &all, product)? {
+                add(filter, &mut filters)?;
+            }
+        }
+    }
+    Ok(Relation { columns, filters })
+}
+
+fn product_column(name: &str, data_type: &DataType, product: &Product) -> Source {
+    match product.column(name) {
+        Some(c) => Source::Column { column: c.name.clone(), data_type: data_type.clone() },
+        None => Source::Other(unreadable()),
+    }
+}
+
+fn unreadable() -> Refusal {
+    Refusal::new(
+        "cube.form",
+        "the question names a column that the product does not have",
+        "see `information_schema.columns` for the product's columns",
+    )
+}
+
+fn expression() -> Refusal {
+    Refusal::new(
+        "cube.expression",
+        "an expression over private columns",
+        "group and filter by registered dimensions as they are, or by a registered roll-up of them, such as date_trunc('month', ...)",
+    )
+}
+
+/// What `e` is made of, over an input of that schema and those sources.
+pub(super) fn source(e: &Expr, schema: &DFSchema, input: &[Source], product: &Product) -> Source {
+    match e {
+        Expr::Alias(a) => source(&a.expr, schema, input, product),
+        Expr::Column(c) => match schema.maybe_index_of_column(c).and_then(|i| input.get(i)) {
+            Some(found) => found.clone(),
+            None => Source::Other(unreadable()),
+        },
+        Expr::Literal(v, _) => Source::Literal(v.clone()),
+        Expr::Cast(c) => cast(source(&c.expr, schema, input, product), c.field.data_type()),
+        Expr::ScalarFunction(f) if f.name() == "date_trunc" => {
+            truncated(f, schema, input, product)
+        }
+        _ => Source::Other(expression()),
+    }
+}
+
+fn cast(inner: Source, to: &DataType) -> Source {
+    match inner {
+        Source::Column { column, data_type } if data_type == *to => {
+            Source::Column { column, data_type }
+        }
+        Source::Column { column, data_type: from }
+            if widens(&from, to) || widens_number(&from, to) =>
+        {
+            Source::Widened { column, from, to: to.clone() }
+        }
+        Source::Literal(v) => match v.cast_to(to) {
+            Ok(v) => Source::Literal(v),
+            Err(_) => Source::Other(no_value()),
+        },
+        Source::RollUp { column, roll_up, data_type } if data_type == *to => {
+            Source::RollUp { column, roll_up, data_type }
+        }
+        Source::Other(refusal) => Source::Other(refusal),
+        Source::Column { .. } | Source::Widened { .. } | Source::RollUp { .. } => {
+            Source::Other(expression())
+        }
+    }
+}
+
+fn truncated(f: &ScalarFunction, schema: &DFSchema, input: &[Source], product: &Product) -> Source {
+    let [unit, of] = f.args.as_slice() else {
+        return Source::Other(expression());
+    };
+    let Source::Literal(unit) = source(unit, schema, input, product) else {
+        return Source::Other(expression());
+    };
+    let Some(unit) = text_of(&unit).map(|u| u.to_ascii_lowercase()) else {
+        return Source::Other(expression());
+    };
+    let (column, data_type) = match source(of, schema, input, product) {
+        Source::Column { column, data_type } => (column, data_type),
+        Source::Widened { column, from, to } if widens(&from, &to) => (column, to),
+        Source::Other(refusal) => return Source::Other(refusal),
+        Source::Widened { .. } | Source::RollUp { .. } | Source::Literal(_) => {
+            return Source::Other(expression());
+        }
+    };
+    if !matches!(data_type, DataType::Timestamp(_, None)) {
+        return Source::Other(expression());
+    }
+    let dimension = match dimension(&column, product) {
+        Ok(d) => d,
+        Err(refusal) => return Source::Other(refusal),
+    };
+    let registered = dimension
+        .roll_ups
+        .iter()
+        .find(|r| matches!(&r.kind, RollUpKind::DateTrunc(u) if u.eq_ignore_ascii_case(&unit)));
+    match registered {
+        Some(roll_up) => Source::RollUp { column, roll_up: roll_up.clone(), data_type },
+        None => Source::Other(Refusal::new(
+            "cube.roll-up",
+            format!("`{column}` is not registered for this unit of date_trunc"),
+            offered(dimension),
+        )),
+    }
+}
+
+fn offered(dimension: &Dimension) -> String {
+    let units: Vec<&str> = dimension
+        .roll_ups
+        .iter()
+        .filter_map(|r| match &r.kind {
+            RollUpKind::DateTrunc(u) => Some(u.as_str()),
+            RollUpKind::Group(_) => None,
+        })
+        .collect();
+    if units.is_empty() {
+        format!("group by `{}` itself", dimension.column)
+    } else {
+        format!("the units registered for `{}` are: {}", dimension.column, units.join(", "))
+    }
+}
+
+/// The dimension over `column`, if it is registered and of a class that may be grouped by.
+pub(super) fn dimension<'a>(
+    column: &ColumnName,
+    product: &'a Product,
+) -> Result<&'a Dimension, Refusal> {
+    let names = || {
+        let names: Vec<&str> = product.dimensions.iter().map(|d| d.column.as_str()).collect();
+        if names.is_empty() {
+            format!("product `{}` has no dimensions: ask for totals only", product.product_ref())
+        } else {
+            format!("its dimensions are: {}", names.join(", "))
+        }
+    };
+    match product.column(column.as_str()).map(|c| c.class) {
+        Some(ColumnClass::Open | ColumnClass::Quasi) => {}
+        Some(ColumnClass::Identifier | ColumnClass::Secret) | None => {
+            return Err(Refusal::new(
+                "cube.identifier",
+                format!("`{column}` names persons or things and is neither grouped nor filtered by"),
+                names(),
+            ));
+        }
+        Some(ColumnClass::Measure) => {
+            return Err(Refusal::new(
+                "cube.dimension",
+                format!("`{column}` is a measure and is neither grouped nor filtered by"),
+                names(),
+            ));
+        }
+    }
+    product.dimension(column.as_str()).ok_or_else(|| {
+        Refusal::new(
+            "cube.dimension",
+            format!("`{column}` is not a registered dimension of product `{}`", product.product_ref()),
+            names(),
+        )
+    })
+}
+
+/// Adds a limit; the same one twice is one, two of one dimension are refused.
+fn add(filter: CubeFilter, to: &mut Vec<CubeFilter>) -> Result<(), Refusal> {
+    if to.contains(&filter) {
+        return Ok(());
+    }
+    if to.iter().any(|f| f.column() == filter.column()) {
+        return Err(Refusal::new(
+            "cube.one-filter",
+            format!("`{}` is filtered twice", filter.column()),
+            "filter each dimension once, by one value or one registered group",
+        ));
+    }
+    to.push(filter);
+    Ok(())
+}
+
+fn predicate(what: &str) -> Refusal {
+    Refusal::new(
+        "cube.predicate",
+        format!("{what} in a filter on private rows"),
+        "filter a dimension by one value, or by IN over exactly the values of a registered group; or group by it and filter the cells with HAVING",
+    )
+}
+
+fn no_value() -> Refusal {
+    Refusal::new(
+        "cube.value",
+        "a dimension is compared with something that is not a value of its type",
+        "compare it with one literal of its own type",
+    )
+}
+
+/// The limit that one conjunct sets; none if it is always true.
+fn limit(
+    e: &Expr,
+    schema: &DFSchema,
+    input: &[Source],
+    product: &Product,
+) -> Result<Option<CubeFilter>, Refusal> {
+    let truth = |e: &Expr, value: bool| -> Result<Option<CubeFilter>, Refusal> {
+        match source(e, schema, input, product) {
+            s @ Source::Column { data_type: DataType::Boolean, .. } => {
+                equals(s, &ScalarValue::Boolean(Some(value)), product).map(Some)
+            }
+            Source::Other(refusal) => Err(refusal),
+            _ => Err(predicate("a condition that is no equality")),
+        }
+    };
+    match e {
+        Expr::Alias(a) => limit(&a.expr, schema, input, product),
+        Expr::Literal(ScalarValue::Boolean(Some(true)), _) => Ok(None),
+        Expr::Column(_) => truth(e, true),
+        Expr::IsTrue(e) => truth(e, true),
+        Expr::Not(e) if matches!(**e, Expr::Column(_)) => truth(e, false),
+        Expr::IsFalse(e) => truth(e, false),
+        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+            let left = source(left, schema, input, product);
+            let right = source(right, schema, input, product);
+            match (left, right) {
+                (Source::Literal(a), Source::Literal(b)) if a == b && !a.is_null() => Ok(None),
+                (Source::Other(refusal), _) | (_, Source::Other(refusal)) => Err(refusal),
+                (Source::Literal(_), Source::Literal(_)) => Err(no_value()),
+                (Source::Literal(v), s) | (s, Source::Literal(v)) => {
+                    equals(s, &v, product).map(Some)
+                }
+                _ => Err(predicate("a comparison of two columns")),
+            }
+        }
+        Expr::InList(list) => within(list, schema, input, product).map(Some),
+        Expr::BinaryExpr(b) => Err(predicate(match b.op {
+            Operator::Or => "OR",
+            Operator::NotEq => "`<>`",
+            Operator::Lt | Operator::LtEq | Operator::Gt | Operator::GtEq => "a range",
+            _ => "a condition that is no equality",
+        })),
+        Expr::Between(_) => Err(predicate("a range")),
+        Expr::Not(_) | Expr::IsNotTrue(_) | Expr::IsNotFalse(_) => Err(predicate("NOT")),
+        Expr::Like(_) | Expr::SimilarTo(_) => Err(predicate("LIKE")),
+        Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::IsUnknown(_) | Expr::IsNotUnknown(_) => {
+            Err(predicate("IS NULL"))
+        }
+        Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
+            Err(predicate("a sub-query"))
+        }
+        _ => Err(predicate("a condition that is no equality")),
+    }
+}
+
+/// The limit that `of` equals `value`.
+fn equals(of: Source, value: &ScalarValue, product: &Product) -> Result<CubeFilter, Refusal> {
+    match of {
+        Source::Column { column, data_type } => {
+            dimension(&column, product)?;
+            let value = convert(value, &data_type).ok_or_else(no_value)?;
+            Ok(CubeFilter::Eq { column, roll_up: None, value })
+        }
+        Source::Widened { column, from, to } => {
+            dimension(&column, product)?;
+            if !widens(&from, &to) {
+                return Err(expression());
+            }
+            let wide = convert(value, &to).ok_or_else(no_value)?;
+            let value = convert(&wide, &from).ok_or_else(no_value)?;
+            Ok(CubeFilter::Eq { column, roll_up: None, value })
+        }
+        Source::RollUp { column, roll_up, data_type } => {
+            let value = convert(value, &data_type).ok_or_else(no_value)?;
+            Ok(CubeFilter::Eq { column, roll_up: Some(roll_up), value })
+        }
+        Source::Literal(_) => Err(no_value()),
+        Source::Other(refusal) => Err(refusal),
+    }
+}
+
+/// The limit of an `IN` list: one value, or exactly a registered group.
+fn within(
+    list: &InList,
+    schema: &DFSchema,
+    input: &[Source],
+    product: &Product,
+) -> Result<CubeFilter, Refusal> {
+    if list.negated {
+        return Err(predicate("NOT IN"));
+    }
+    let of = source(&list.expr, schema, input, product);
+    let mut values = Vec::with_capacity(list.list.len());
+    for e in &list.list {
+        match source(e, schema, input, product) {
+            Source::Literal(v) => values.push(v),
+            Source::Other(refusal) => return Err(refusal),
+            _ => return Err(predicate("a list of anything but values")),
+        }
+    }
+    if let [value] = values.as_slice() {
+        return equals(of, value, product);
+    }
+    let (column, from, to) = match of {
+        Source::Column { column, data_type } => (column, data_type.clone(), data_type),
+        Source::Widened { column, from, to } if widens(&from, &to) => (column, from, to),
+        Source::Other(refusal) => return Err(refusal),
+        Source::Widened { .. } | Source::RollUp { .. } | Source::Literal(_) => {
+            return Err(expression());
+        }
+    };
+    let dimension = dimension(&column, product)?;
+    let mut typed = Vec::with_capacity(values.len());
+    for value in &values {
+        let value = convert(value, &to).and_then(|v| convert(&v, &from)).ok_or_else(no_value)?;
+        let text = text_of(&value).ok_or_else(no_value)?;
+        typed.push((text, value));
+    }
+    typed.sort_by(|a, b| a.0.cmp(&b.0));
+    typed.dedup_by(|a, b| a.0 == b.0);
+    let group = dimension.roll_ups.iter().find(|r| match &r.kind {
+        RollUpKind::Group(members) => {
+            let mut members: Vec<&str> = members.iter().map(String::as_str).collect();
+            members.sort_unstable();
+            members.dedup();
+            members.iter().copied().eq(typed.iter().map(|(text, _)| text.as_str()))
+        }
+        RollUpKind::DateTrunc(_) => false,
+    });
+    match group {
+        Some(roll_up) => Ok(CubeFilter::InRollUp {
+            column,
+            roll_up: roll_up.clone(),
+            values: typed.into_iter().map(|(_, value)| value).collect(),
+        }),
+        None => Err(Refusal::new(
+            "cube.group",
+            format!("the values that `{column}` is filtered by are not a registered group"),
+            groups(dimension),
+        )),
+    }
+}
+
+fn groups(dimension: &Dimension) -> String {
+    let names: Vec<&str> = dimension
+        .roll_ups
+        .iter()
+        .filter(|r| matches!(r.kind, RollUpKind::Group(_)))
+        .map(|r| r.name.as_str())
+        .collect();
+    let group_by = format!("group by `{}` and add up the cells", dimension.column);
+    if names.is_empty() {
+        group_by
+    } else {
+        format!("list exactly the values of one of its groups ({}), or {group_by}", names.join(", "))
+    }
+}

@@ -1,0 +1,242 @@
+//! The functions that a statement or a fragment may call, by name.
+//!
+//! A function is on the list because somebody needs it and it is a pure function of its
+//! arguments. What reads the environment, a file or the session, sleeps, draws lots, or turns a
+//! few bytes into gigabytes is not. `now()` and its like are: the gateway turns them into
+//! literals, so that every node sees the same instant.
+
+use crate::profile::types::is_flat;
+use arrow::datatypes::DataType;
+use datafusion::common::ScalarValue;
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF};
+use std::sync::Arc;
+
+/// Scalar functions, by the engine's own names.
+const SCALAR: &[&str] = &[
+    // core
+    "arrow_cast", "arrow_typeof", "coalesce", "greatest", "least", "nullif", "nvl", "nvl2",
+    "overlay",
+    // date and time
+    "current_date", "current_time", "date_bin", "date_part", "date_trunc", "from_unixtime",
+    "make_date", "now", "to_char", "to_date", "to_local_time", "to_timestamp",
+    "to_timestamp_micros", "to_timestamp_millis", "to_timestamp_nanos", "to_timestamp_seconds",
+    "to_unixtime",
+    // mathematics
+    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "cos",
+    "cosh", "cot", "degrees", "exp", "factorial", "floor", "gcd", "isnan", "iszero", "lcm", "ln",
+    "log", "log10", "log2", "nanvl", "pi", "power", "radians", "round", "signum", "sin", "sinh",
+    "sqrt", "tan", "tanh", "trunc",
+    // strings
+    "ascii", "bit_length", "btrim", "character_length", "chr", "concat", "concat_ws", "contains",
+    "ends_with", "find_in_set", "initcap", "left", "levenshtein", "lower", "lpad", "ltrim",
+    "octet_length", "regexp_count", "regexp_instr", "regexp_like", "regexp_match",
+    "regexp_replace", "replace", "reverse", "right", "rpad", "rtrim", "split_part", "starts_with",
+    "strpos", "substr", "substr_index", "to_hex", "translate", "upper",
+];
+
+/// Aggregate functions, by the engine's own names. Which of them suit a private product is for
+/// [`crate::cube`] to say.
+const AGGREGATE: &[&str] = &[
+    "any_value", "approx_distinct", "approx_median", "approx_percentile_cont",
+    "approx_percentile_cont_with_weight", "array_agg", "avg", "bit_and", "bit_or", "bit_xor",
+    "bool_and", "bool_or", "corr", "count", "covar_pop", "covar_samp", "first_value", "grouping",
+    "last_value", "max", "median", "min", "nth_value", "percentile_cont", "regr_avgx",
+    "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx", "regr_sxy",
+    "regr_syy", "stddev", "stddev_pop", "string_agg", "sum", "var", "var_pop",
+];
+
+/// Window functions, by the engine's own names.
+const WINDOW: &[&str] = &[
+    "cume_dist", "dense_rank", "first_value", "lag", "last_value", "lead", "nth_value", "ntile",
+    "percent_rank", "rank", "row_number",
+];
+
+/// The longest text that `lpad` and `rpad` may fill up to.
+const MAX_PAD: i64 = 1_000;
+
+/// What a function is called as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One value for each row.
+    Scalar,
+    /// One value for each group; also over a window.
+    Aggregate,
+    /// One value for each row, from its window.
+    Window,
+}
+
+/// Why a call is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FunctionError {
+    /// Not on the list.
+    #[error("there is no function `{name}` here")]
+    NotOffered {
+        /// Its name.
+        name: String,
+    },
+    /// On the list, but not with this argument.
+    #[error("`{name}` {rule}")]
+    Argument {
+        /// Its name.
+        name: &'static str,
+        /// What it asks of its arguments.
+        rule: &'static str,
+    },
+}
+
+/// The scalar functions on the list.
+#[must_use]
+pub fn scalar() -> Vec<Arc<ScalarUDF>> {
+    let mut all = SessionStateDefaults::default_scalar_functions();
+    all.retain(|f| SCALAR.contains(&f.name()));
+    all
+}
+
+/// The aggregate functions on the list.
+#[must_use]
+pub fn aggregate() -> Vec<Arc<AggregateUDF>> {
+    let mut all = SessionStateDefaults::default_aggregate_functions();
+    all.retain(|f| AGGREGATE.contains(&f.name()));
+    all
+}
+
+/// The window functions on the list.
+#[must_use]
+pub fn window() -> Vec<Arc<WindowUDF>> {
+    let mut all = SessionStateDefaults::default_window_functions();
+    all.retain(|f| WINDOW.contains(&f.name()));
+    all
+}
+
+/// Whether a planned call by this name, the engine's own, is on the list.
+#[must_use]
+pub fn is_allowed(kind: Kind, name: &str) -> bool {
+    match kind {
+        Kind::Scalar => SCALAR.contains(&name),
+        Kind::Aggregate => AGGREGATE.contains(&name),
+        Kind::Window => WINDOW.contains(&name) || AGGREGATE.contains(&name),
+    }
+}
+
+/// Whether a statement may use this name, aliases such as `substring` and `mean` included.
+#[must_use]
+pub fn is_known(name: &str) -> bool {
+    static NAMES: std::sync::OnceLock<std::collections::HashSet<String>> =
+        std::sync::OnceLock::new();
+    NAMES
+        .get_or_init(|| {
+            let mut names = std::collections::HashSet::new();
+            for f in scalar() {
+                names.insert(f.name().to_owned());
+                names.extend(f.aliases().iter().cloned());
+            }
+            for f in aggregate() {
+                names.insert(f.name().to_owned());
+                names.extend(f.aliases().iter().cloned());
+            }
+            for f in window() {
+                names.insert(f.name().to_owned());
+                names.extend(f.aliases().iter().cloned());
+            }
+            names
+        })
+        .contains(name)
+}
+
+/// Checks one planned call: its name, and the arguments that decide how much memory it takes.
+pub fn check_call(kind: Kind, name: &str, args: &[Expr]) -> Result<(), FunctionError> {
+    if !is_allowed(kind, name) {
+        return Err(FunctionError::NotOffered { name: name.chars().take(64).collect() });
+    }
+    match (kind, name) {
+        (Kind::Scalar, "lpad" | "rpad") => check_pad(args),
+        (Kind::Scalar, "arrow_cast") => check_arrow_cast(args),
+        _ => Ok(()),
+    }
+}
+
+fn check_pad(args: &[Expr]) -> Result<(), FunctionError> {
+    let length = match args.get(1).map(unwrap_cast) {
+        Some(Expr::Literal(v, _)) => v.cast_to(&DataType::Int64).ok(),
+        _ => None,
+    };
+    match length {
+        Some(ScalarValue::Int64(Some(n))) if n <= MAX_PAD => Ok(()),
+        _ => Err(FunctionError::Argument {
+            name: "lpad and rpad",
+            rule: "take a length that is a literal of 1000 at most",
+        }),
+    }
+}
+
+fn check_arrow_cast(args: &[Expr]) -> Result<(), FunctionError> {
+    let wanted = match args.get(1) {
+        Some(Expr::Literal(v, _)) => v.try_as_str().flatten(),
+        _ => None,
+    };
+    match wanted.map(str::parse::<DataType>) {
+        Some(Ok(t)) if is_flat(&t) => Ok(()),
+        _ => Err(FunctionError::Argument {
+            name: "arrow_cast",
+            rule: "takes the name of a number, text, date, time or boolean type",
+        }),
+    }
+}
+
+fn unwrap_cast(e: &Expr) -> &Expr {
+    match e {
+        Expr::Cast(c) => unwrap_cast(&c.expr),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::prelude::{col, lit};
+
+    #[test]
+    fn every_listed_function_exists_in_the_engine() {
+        assert_eq!(scalar().len(), SCALAR.len(), "{:?}", missing(SCALAR, scalar().iter().map(|f| f.name())));
+        assert_eq!(aggregate().len(), AGGREGATE.len(), "{:?}", missing(AGGREGATE, aggregate().iter().map(|f| f.name())));
+        assert_eq!(window().len(), WINDOW.len(), "{:?}", missing(WINDOW, window().iter().map(|f| f.name())));
+    }
+
+    #[test]
+    fn what_reads_more_than_its_arguments_is_not_listed() {
+        for name in ["version", "input_file_name", "file_row_index", "random", "rand", "uuid", "repeat", "read_csv", "sleep", "get_field", "generate_series"] {
+            assert!(!is_known(name), "{name}");
+            assert!(!is_allowed(Kind::Scalar, name), "{name}");
+        }
+    }
+
+    #[test]
+    fn aliases_are_known_to_statements() {
+        for name in ["substring", "mean", "length", "pow", "current_timestamp", "trim", "var_samp"] {
+            assert!(is_known(name), "{name}");
+        }
+    }
+
+    #[test]
+    fn padding_is_bounded_by_a_literal() {
+        let pad = |n: Expr| check_call(Kind::Scalar, "lpad", &[col("a"), n, lit("0")]);
+        assert!(pad(lit(8_i64)).is_ok());
+        assert!(pad(lit(2_000_000_000_i64)).is_err());
+        assert!(pad(col("b")).is_err());
+    }
+
+    #[test]
+    fn arrow_cast_goes_to_flat_types_only() {
+        let cast = |t: &str| check_call(Kind::Scalar, "arrow_cast", &[col("a"), lit(t)]);
+        assert!(cast("Duration(Second)").is_ok());
+        assert!(cast("Timestamp(Microsecond, None)").is_ok());
+        assert!(cast("FixedSizeList(2000000000 x Int8)").is_err());
+        assert!(cast("no such type").is_err());
+    }
+
+    fn missing<'a>(list: &[&'a str], have: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+        let have: Vec<&str> = have.collect();
+        list.iter().copied().filter(|n| !have.contains(n)).collect()
+    }
+}

@@ -1,0 +1,67 @@
+//! The engine's session, with nothing in it but the listed functions.
+//!
+//! No table functions, file formats, table factories, object stores or variables: a name that
+//! the catalogue does not hold resolves to nothing.
+
+use crate::functions;
+use datafusion::catalog::MemoryCatalogProviderList;
+use datafusion::execution::{SessionState, SessionStateDefaults};
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::logical_expr::planner::ExprPlanner;
+use datafusion::prelude::SessionConfig;
+use std::sync::Arc;
+
+/// The name of the catalogue and schema that an unqualified name falls into. Neither exists.
+const NOWHERE: &str = "guildhall";
+
+/// The settings that every session of Guildhall starts from.
+#[must_use]
+pub fn base_config() -> SessionConfig {
+    let mut config = SessionConfig::new()
+        .with_create_default_catalog_and_schema(false)
+        .with_default_catalog_and_schema(NOWHERE, NOWHERE)
+        .with_information_schema(false);
+    let options = config.options_mut();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    // Times are the department's own, without a zone.
+    options.execution.time_zone = None;
+    config
+}
+
+/// A session state over an empty catalogue, for gateway and node alike; see [`bare_builder`].
+#[must_use]
+pub fn bare_state(config: SessionConfig) -> SessionState {
+    bare_builder(config).build()
+}
+
+/// A builder of the same, for those who add a catalogue, rules or a runtime of their own.
+#[must_use]
+pub fn bare_builder(config: SessionConfig) -> SessionStateBuilder {
+    SessionStateBuilder::new()
+        .with_config(config)
+        .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
+        .with_expr_planners(expr_planners())
+        .with_scalar_functions(functions::scalar())
+        .with_aggregate_functions(functions::aggregate())
+        .with_window_functions(functions::window())
+}
+
+/// The engine's planners of expressions. Those that reach for functions off the list are
+/// caught by [`crate::profile::check`].
+fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
+    SessionStateDefaults::default_expr_planners()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_bare_state_holds_nothing_but_listed_functions() {
+        let state = bare_state(base_config());
+        assert!(state.catalog_list().catalog_names().is_empty());
+        assert!(state.table_functions().is_empty());
+        assert_eq!(state.scalar_functions().values().filter(|f| f.name() == "repeat").count(), 0);
+        assert!(state.get_file_format_factory("csv").is_none());
+    }
+}
