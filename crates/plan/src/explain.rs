@@ -1,0 +1,159 @@
+//! What `EXPLAIN` tells: where each step runs, in which mode, and what leaves.
+
+use crate::planner::PlanError;
+use crate::remote::RemoteFragment;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
+use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::logical_expr::LogicalPlan;
+use std::sync::Arc;
+
+/// One step of a plan. It holds no literal of the statement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Step {
+    /// What is done, innermost operations indented most.
+    pub step: String,
+    /// `gateway`, or the node's name.
+    pub place: String,
+    /// The release mode; empty at the gateway.
+    pub mode: String,
+    /// The columns that leave the node; empty at the gateway.
+    pub leaves: String,
+    /// The rule that lets them leave.
+    pub rule: String,
+}
+
+/// The columns of `EXPLAIN`.
+#[must_use]
+pub fn explain_schema() -> SchemaRef {
+    let fields: Vec<Field> = ["step", "where", "mode", "leaves", "rule"]
+        .into_iter()
+        .map(|name| Field::new(name, DataType::Utf8, true))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+/// The steps as rows of [`explain_schema`].
+pub(crate) fn batch(steps: &[Step]) -> Result<RecordBatch, PlanError> {
+    let column = |of: fn(&Step) -> &str| -> ArrayRef {
+        Arc::new(steps.iter().map(|s| Some(of(s))).collect::<StringArray>())
+    };
+    RecordBatch::try_new(
+        explain_schema(),
+        vec![
+            column(|s| &s.step),
+            column(|s| &s.place),
+            column(|s| &s.mode),
+            column(|s| &s.leaves),
+            column(|s| &s.rule),
+        ],
+    )
+    .map_err(|e| PlanError::Internal {
+        doing: "explained",
+        source: e.into(),
+    })
+}
+
+/// The steps of a cut plan, outermost first.
+pub(crate) fn steps(plan: &LogicalPlan) -> Vec<Step> {
+    let mut steps = Vec::new();
+    walk(plan, 0, &mut steps);
+    steps
+}
+
+fn walk(plan: &LogicalPlan, depth: usize, steps: &mut Vec<Step>) {
+    let indent = "  ".repeat(depth);
+    if let LogicalPlan::Extension(e) = plan
+        && let Some(part) = e.node.as_any().downcast_ref::<RemoteFragment>()
+    {
+        steps.push(remote(part, &indent));
+        return;
+    }
+    let deeper = match name(plan) {
+        Some(name) => {
+            steps.push(Step {
+                step: format!("{indent}{name}"),
+                place: "gateway".to_owned(),
+                mode: String::new(),
+                leaves: String::new(),
+                rule: String::new(),
+            });
+            depth + 1
+        }
+        None => depth,
+    };
+    for input in plan.inputs() {
+        walk(input, deeper, steps);
+    }
+    let _ = plan.apply_subqueries(|subquery| {
+        walk(subquery, deeper, steps);
+        Ok(TreeNodeRecursion::Continue)
+    });
+}
+
+fn remote(part: &RemoteFragment, indent: &str) -> Step {
+    let done = match &part.plan {
+        Some(plan) => operations(plan),
+        None => "aggregate and release cells".to_owned(),
+    };
+    let products: Vec<String> = part
+        .fragment
+        .products
+        .iter()
+        .map(|p| format!("{}.{}.{}", part.fragment.node.council, p.department, p.product))
+        .collect();
+    Step {
+        step: format!("{indent}{done} of {}", products.join(", ")),
+        place: part.fragment.node.to_string(),
+        mode: part.fragment.mode.to_string(),
+        leaves: part
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.name().as_str())
+            .collect::<Vec<_>>()
+            .join(", "),
+        rule: part.rule.clone(),
+    }
+}
+
+/// The operations of a fragment in the order they run, each kind once.
+fn operations(plan: &LogicalPlan) -> String {
+    let mut names: Vec<&'static str> = Vec::new();
+    let _ = plan.apply_with_subqueries(|node| {
+        if let Some(name) = name(node)
+            && !names.contains(&name)
+        {
+            names.push(name);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    names.reverse();
+    if names.is_empty() {
+        "rows".to_owned()
+    } else {
+        names.join(", ")
+    }
+}
+
+fn name(plan: &LogicalPlan) -> Option<&'static str> {
+    Some(match plan {
+        LogicalPlan::Filter(_) => "filter",
+        LogicalPlan::Window(_) => "window",
+        LogicalPlan::Aggregate(_) => "aggregate",
+        LogicalPlan::Sort(s) if s.fetch.is_some() => "top rows",
+        LogicalPlan::Sort(_) => "sort",
+        LogicalPlan::Join(_) => "join",
+        LogicalPlan::Union(_) => "union",
+        LogicalPlan::Limit(_) => "limit",
+        LogicalPlan::Distinct(_) => "distinct",
+        LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => "values",
+        LogicalPlan::TableScan(_) => match plan {
+            LogicalPlan::TableScan(scan) if crate::cut::product_of(scan).is_some() => return None,
+            _ => "information schema",
+        },
+        LogicalPlan::Unnest(_) => "unnest",
+        LogicalPlan::RecursiveQuery(_) => "recursion",
+        _ => return None,
+    })
+}

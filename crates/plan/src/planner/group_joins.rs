@@ -1,0 +1,452 @@
+//! Brings the relations of one owner together within a chain of inner joins.
+//!
+//! The engine joins in the order that the statement names its tables. Here each owner's
+//! relations are joined to each other first, as far as equal keys connect them and the join does
+//! not swell, so that the node does it; what comes of it is joined at the gateway, smallest
+//! first, with the smaller side built and the larger one probed. Semi- and anti-joins go to the
+//! relations that they filter when those are of one owner.
+
+use super::estimate::{Rows, rows};
+use crate::cut::{Owner, owner};
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
+use datafusion::common::{Column, JoinConstraint, NullEquality};
+use datafusion::error::Result;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, Filter, Join, JoinType, LogicalPlan, Operator, Projection,
+};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Regroups every chain of inner joins over several owners.
+pub(crate) fn grouped(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let grouped = plan.transform_down_with_subqueries(|node| {
+        let LogicalPlan::Join(join) = &node else {
+            return Ok(Transformed::no(node));
+        };
+        if owner(&node) != Owner::Gateway {
+            return Ok(Transformed::new(node, false, TreeNodeRecursion::Jump));
+        }
+        if !is_chained(join) {
+            return Ok(Transformed::no(node));
+        }
+        match Chain::of(&node)?.and_then(|chain| regroup(chain, &node).transpose()) {
+            Some(plan) => Ok(Transformed::new(plan?, true, TreeNodeRecursion::Jump)),
+            None => Ok(Transformed::no(node)),
+        }
+    })?;
+    Ok(grouped.data)
+}
+
+fn is_chained(join: &Join) -> bool {
+    let filters_left = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
+        && !join.null_aware;
+    (join.join_type == JoinType::Inner || filters_left)
+        && join.null_equality == NullEquality::NullEqualsNothing
+}
+
+/// Inner joins taken apart.
+#[derive(Default)]
+struct Chain {
+    relations: Vec<LogicalPlan>,
+    predicates: Vec<Expr>,
+    /// Semi- and anti-joins, innermost first.
+    filters: Vec<Join>,
+}
+
+impl Chain {
+    fn of(plan: &LogicalPlan) -> Result<Option<Self>> {
+        let mut chain = Self::default();
+        chain.take(plan)?;
+        let owners: Vec<Owner> = chain.relations.iter().map(owner).collect();
+        let several = owners.len() > 1 || !chain.filters.is_empty();
+        Ok(several.then_some(chain))
+    }
+
+    fn take(&mut self, plan: &LogicalPlan) -> Result<()> {
+        match plan {
+            LogicalPlan::Join(join) if is_chained(join) => {
+                self.take(&join.left)?;
+                if join.join_type == JoinType::Inner {
+                    self.take(&join.right)?;
+                    self.predicates
+                        .extend(join.on.iter().map(|(l, r)| l.clone().eq(r.clone())));
+                    if let Some(filter) = &join.filter {
+                        self.predicates
+                            .extend(split_conjunction(filter).into_iter().cloned());
+                    }
+                } else {
+                    // What is filtered by has joins of its own.
+                    let mut join = join.clone();
+                    join.right = Arc::new(grouped(LogicalPlan::clone(&join.right))?);
+                    self.filters.push(join);
+                }
+            }
+            LogicalPlan::Projection(p) if p.expr.iter().all(|e| matches!(e, Expr::Column(_))) => {
+                self.take(&p.input)?;
+            }
+            LogicalPlan::Filter(f) if matches!(&*f.input, LogicalPlan::Join(j) if j.join_type == JoinType::Inner && is_chained(j)) => {
+                self.take(&f.input)?;
+                self.predicates
+                    .extend(split_conjunction(&f.predicate).into_iter().cloned());
+            }
+            other => self.relations.push(grouped(other.clone())?),
+        }
+        Ok(())
+    }
+}
+
+/// A set of relations already joined.
+struct Group {
+    plan: LogicalPlan,
+    members: BTreeSet<usize>,
+    owner: Owner,
+    rows: Rows,
+}
+
+/// Columns that predicates make equal.
+struct Class {
+    columns: Vec<(usize, Column)>,
+    /// As many distinct values as its smallest table can have.
+    distinct: f64,
+}
+
+struct Regrouping {
+    classes: Vec<Class>,
+    /// Predicates that are not of a class, with the relations that they speak of.
+    others: Vec<(BTreeSet<usize>, Expr)>,
+    schemas: Vec<datafusion::common::DFSchemaRef>,
+}
+
+fn regroup(chain: Chain, original: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let Some(mut work) = Regrouping::of(&chain)? else {
+        return Ok(None);
+    };
+    let mut groups: Vec<Group> = chain
+        .relations
+        .into_iter()
+        .enumerate()
+        .map(|(i, plan)| Group {
+            owner: owner(&plan),
+            rows: rows(&plan),
+            members: BTreeSet::from([i]),
+            plan,
+        })
+        .collect();
+    for group in &mut groups {
+        work.filter(group)?;
+    }
+    let mut filters = chain.filters;
+    work.push_filters(&mut groups, &mut filters)?;
+    while let Some((a, b)) = work.mergeable(&groups) {
+        let second = groups.remove(b.max(a));
+        let first = groups.remove(b.min(a));
+        groups.push(work.join(first, second)?);
+        work.push_filters(&mut groups, &mut filters)?;
+    }
+    let Some(mut joined) = work.at_the_gateway(groups)? else {
+        return Ok(None);
+    };
+    for filter in filters {
+        joined = refiltered(&filter, joined)?;
+    }
+    restored(joined, original)
+}
+
+impl Regrouping {
+    /// None if a column cannot be told to be of one relation.
+    fn of(chain: &Chain) -> Result<Option<Self>> {
+        let schemas: Vec<_> = chain
+            .relations
+            .iter()
+            .map(|r| Arc::clone(r.schema()))
+            .collect();
+        let mut work = Self {
+            classes: Vec::new(),
+            others: Vec::new(),
+            schemas,
+        };
+        let base: Vec<f64> = chain.relations.iter().map(|r| rows(r).base).collect();
+        for predicate in &chain.predicates {
+            let Some(of) = work.relations_of(predicate) else {
+                return Ok(None);
+            };
+            match work.equal_columns(predicate)? {
+                Some((left, right)) => work.unite(left, right, &base),
+                None => work.others.push((of, predicate.clone())),
+            }
+        }
+        for filter in &chain.filters {
+            let left = work.left_relations(filter);
+            if left.is_none() {
+                return Ok(None);
+            }
+        }
+        Ok(Some(work))
+    }
+
+    fn relation_of(&self, column: &Column) -> Option<usize> {
+        let mut of = (0..self.schemas.len())
+            .filter(|i| self.schemas.get(*i).is_some_and(|s| s.has_column(column)));
+        let found = of.next()?;
+        of.next().is_none().then_some(found)
+    }
+
+    fn relations_of(&self, expr: &Expr) -> Option<BTreeSet<usize>> {
+        expr.column_refs()
+            .into_iter()
+            .map(|c| self.relation_of(c))
+            .collect()
+    }
+
+    /// The relations whose columns a semi- or anti-join looks at on its left.
+    fn left_relations(&self, join: &Join) -> Option<BTreeSet<usize>> {
+        let mut of = BTreeSet::new();
+        for (left, _) in &join.on {
+            of.extend(self.relations_of(left)?);
+        }
+        if let Some(filter) = &join.filter {
+            for column in filter.column_refs() {
+                if !join.right.schema().has_column(column) {
+                    of.insert(self.relation_of(column)?);
+                }
+            }
+        }
+        Some(of)
+    }
+
+    fn equal_columns(
+        &self,
+        predicate: &Expr,
+    ) -> Result<Option<((usize, Column), (usize, Column))>> {
+        let Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Eq,
+            right,
+        }) = predicate
+        else {
+            return Ok(None);
+        };
+        let (Expr::Column(l), Expr::Column(r)) = (left.as_ref(), right.as_ref()) else {
+            return Ok(None);
+        };
+        let (Some(i), Some(j)) = (self.relation_of(l), self.relation_of(r)) else {
+            return Ok(None);
+        };
+        let type_of = |i: usize, e: &Expr| {
+            self.schemas
+                .get(i)
+                .map(|s| e.get_type(s.as_ref()))
+                .transpose()
+        };
+        if i == j || type_of(i, left)? != type_of(j, right)? {
+            return Ok(None);
+        }
+        Ok(Some(((i, l.clone()), (j, r.clone()))))
+    }
+
+    fn unite(&mut self, left: (usize, Column), right: (usize, Column), base: &[f64]) {
+        let (with, without): (Vec<Class>, Vec<Class>) = self
+            .classes
+            .drain(..)
+            .partition(|c| c.columns.contains(&left) || c.columns.contains(&right));
+        self.classes = without;
+        let mut columns: Vec<(usize, Column)> = with.into_iter().flat_map(|c| c.columns).collect();
+        for column in [left, right] {
+            if !columns.contains(&column) {
+                columns.push(column);
+            }
+        }
+        let distinct = columns
+            .iter()
+            .filter_map(|(i, _)| base.get(*i))
+            .fold(f64::INFINITY, |a, b| a.min(*b));
+        self.classes.push(Class { columns, distinct });
+    }
+
+    /// One equality for each class that both groups have a column of.
+    fn keys(&self, a: &Group, b: &Group) -> Vec<(Expr, Expr, f64)> {
+        let of = |class: &Class, group: &Group| {
+            class
+                .columns
+                .iter()
+                .find(|(i, _)| group.members.contains(i))
+                .map(|(_, c)| Expr::Column(c.clone()))
+        };
+        self.classes
+            .iter()
+            .filter_map(|class| Some((of(class, a)?, of(class, b)?, class.distinct)))
+            .collect()
+    }
+
+    fn connected(&self, a: &Group, b: &Group) -> bool {
+        !self.keys(a, b).is_empty()
+            || self.others.iter().any(|(of, _)| {
+                of.iter().any(|i| a.members.contains(i))
+                    && of.iter().any(|i| b.members.contains(i))
+                    && of
+                        .iter()
+                        .all(|i| a.members.contains(i) || b.members.contains(i))
+            })
+    }
+
+    fn rows_of(&self, a: &Group, b: &Group) -> Rows {
+        let base = a.rows.base.max(b.rows.base);
+        // Of several keys the second and third mostly follow from the first.
+        let distinct = self
+            .keys(a, b)
+            .iter()
+            .map(|(_, _, d)| *d)
+            .fold(1.0_f64, f64::max);
+        Rows {
+            given: a.rows.given * b.rows.given / distinct,
+            base,
+        }
+    }
+
+    /// Two groups of one owner that are best joined there, the least result first.
+    fn mergeable(&self, groups: &[Group]) -> Option<(usize, usize)> {
+        let mut best: Option<(f64, (usize, usize))> = None;
+        for (i, a) in groups.iter().enumerate() {
+            for (j, b) in groups.iter().enumerate().skip(i + 1) {
+                let one = matches!(a.owner, Owner::One(_)) && a.owner == b.owner;
+                if !one || self.keys(a, b).is_empty() {
+                    continue;
+                }
+                let result = self.rows_of(a, b).given;
+                let swells = result > 1.5 * a.rows.given.max(b.rows.given);
+                if !swells && best.is_none_or(|(least, _)| result < least) {
+                    best = Some((result, (i, j)));
+                }
+            }
+        }
+        best.map(|(_, pair)| pair)
+    }
+
+    /// The smaller group on the left, where a hash join builds.
+    fn join(&mut self, a: Group, b: Group) -> Result<Group> {
+        let rows = self.rows_of(&a, &b);
+        let (small, large) = if a.rows.given <= b.rows.given {
+            (a, b)
+        } else {
+            (b, a)
+        };
+        let on = self
+            .keys(&small, &large)
+            .into_iter()
+            .map(|(l, r, _)| (l, r))
+            .collect();
+        let plan = Join::try_new(
+            Arc::new(small.plan),
+            Arc::new(large.plan),
+            on,
+            None,
+            JoinType::Inner,
+            JoinConstraint::On,
+            NullEquality::NullEqualsNothing,
+            false,
+        )?;
+        let plan = LogicalPlan::Join(plan);
+        let mut members = small.members;
+        members.extend(large.members);
+        let mut group = Group {
+            owner: owner(&plan),
+            plan,
+            members,
+            rows,
+        };
+        self.filter(&mut group)?;
+        Ok(group)
+    }
+
+    /// Applies the predicates whose relations are all in the group.
+    fn filter(&mut self, group: &mut Group) -> Result<()> {
+        let (now, later): (Vec<_>, Vec<_>) = self
+            .others
+            .drain(..)
+            .partition(|(of, _)| of.is_subset(&group.members));
+        self.others = later;
+        if let Some(predicate) = conjunction(now.into_iter().map(|(_, e)| e)) {
+            let input = std::mem::take(&mut group.plan);
+            // An equality of expressions is a key of the join below; the engine finds it there.
+            group.plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
+            group.rows = group.rows.times(0.5);
+        }
+        Ok(())
+    }
+
+    /// Puts semi- and anti-joins on the group that they filter, where one node has both.
+    fn push_filters(&self, groups: &mut [Group], filters: &mut Vec<Join>) -> Result<()> {
+        let mut left = Vec::new();
+        for filter in filters.drain(..) {
+            let of = self.left_relations(&filter).unwrap_or_default();
+            let there = owner(&filter.right);
+            let target = groups.iter_mut().find(|g| {
+                matches!(g.owner, Owner::One(_)) && g.owner == there && of.is_subset(&g.members)
+            });
+            match target {
+                Some(group) if !of.is_empty() => {
+                    let input = std::mem::take(&mut group.plan);
+                    group.plan = refiltered(&filter, input)?;
+                    group.rows = group.rows.times(0.5);
+                }
+                _ => left.push(filter),
+            }
+        }
+        *filters = left;
+        Ok(())
+    }
+
+    /// Joins what is left, from the smallest on along what is connected.
+    fn at_the_gateway(&mut self, mut groups: Vec<Group>) -> Result<Option<LogicalPlan>> {
+        groups.sort_by(|a, b| a.rows.given.total_cmp(&b.rows.given));
+        if groups.is_empty() {
+            return Ok(None);
+        }
+        let mut current = groups.remove(0);
+        while !groups.is_empty() {
+            let next = self.next(&current, &groups);
+            let group = groups.remove(next);
+            current = self.join(current, group)?;
+        }
+        Ok(Some(current.plan))
+    }
+
+    /// The connected group whose join gives the fewest rows; else the smallest.
+    fn next(&self, current: &Group, groups: &[Group]) -> usize {
+        let mut best: BTreeMap<usize, f64> = BTreeMap::new();
+        for (i, group) in groups.iter().enumerate() {
+            if self.connected(current, group) {
+                best.insert(i, self.rows_of(current, group).given);
+            }
+        }
+        best.into_iter()
+            .min_by(|a, b| a.1.total_cmp(&b.1))
+            .map_or(0, |(i, _)| i)
+    }
+}
+
+fn refiltered(filter: &Join, left: LogicalPlan) -> Result<LogicalPlan> {
+    Join::try_new(
+        Arc::new(left),
+        Arc::clone(&filter.right),
+        filter.on.clone(),
+        filter.filter.clone(),
+        filter.join_type,
+        filter.join_constraint,
+        filter.null_equality,
+        filter.null_aware,
+    )
+    .map(LogicalPlan::Join)
+}
+
+/// The plan with the columns of `original` in their order; none if it lacks one of them.
+fn restored(plan: LogicalPlan, original: &LogicalPlan) -> Result<Option<LogicalPlan>> {
+    let columns = original.schema().columns();
+    if columns.iter().any(|c| plan.schema().index_of_column(c).is_err()) {
+        return Ok(None);
+    }
+    let exprs = columns.into_iter().map(Expr::Column).collect();
+    let plan = Projection::try_new(exprs, Arc::new(plan))?;
+    Ok(Some(LogicalPlan::Projection(plan)))
+}

@@ -1,0 +1,483 @@
+//! Takes aggregates over private products out of a plan as whole cells.
+//!
+//! This comes before the optimiser, which would move filters and columns about until a question
+//! is no longer one of the cube's. What is asked is written down in terms of the product's own
+//! columns, recognised, and replaced by a fragment whose node releases the cells. A product whose
+//! rows are still read after that is refused.
+
+use super::{PlanError, Rows};
+use crate::catalogue::CatalogueProduct;
+use crate::cube;
+use crate::cut::{fragment, product_of};
+use crate::remote::{Mode, RemoteFragment};
+use datafusion::arrow::datatypes::Field;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue, TableReference};
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    Aggregate, Distinct, EmptyRelation, Expr, ExprSchemable, Extension, Filter, LogicalPlan,
+    Projection, TableScan, Union,
+};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use guildhall_model::{OutputClass, ReleaseClass};
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+/// Metadata of a released column: the rule that it passed.
+const RULE: &str = "guildhall.rule";
+
+/// `plan` with every aggregate over a private product in a fragment of its own.
+pub(crate) fn taken_out(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan, PlanError> {
+    if first_private(&plan).is_none() {
+        return Ok(plan);
+    }
+    let mut failed = None;
+    let taken = plan.transform_down_with_subqueries(|node| match take(node, state) {
+        Ok(transformed) => Ok(transformed),
+        Err(error) => {
+            failed = Some(error);
+            Err(DataFusionError::Internal("taken out".to_owned()))
+        }
+    });
+    if let Some(error) = failed {
+        return Err(error);
+    }
+    let plan = taken.map_err(internal)?.data;
+    if let Some(product) = first_private(&plan) {
+        return Err(rows_refused(&product));
+    }
+    // Released columns may be NULL where the engine thought that they could not be.
+    Ok(plan
+        .transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))
+        .map_err(internal)?
+        .data)
+}
+
+fn internal(source: DataFusionError) -> PlanError {
+    PlanError::Internal {
+        doing: "planned",
+        source,
+    }
+}
+
+/// A product in `plan` whose rows do not leave its node, sub-queries included.
+fn first_private(plan: &LogicalPlan) -> Option<Arc<CatalogueProduct>> {
+    let mut found = None;
+    let walked = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node
+            && let Some(product) = product_of(scan)
+            && !product.releases_rows()
+        {
+            found = Some(product);
+            return Ok(TreeNodeRecursion::Stop);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(walked.is_ok());
+    found
+}
+
+fn rows_refused(product: &CatalogueProduct) -> PlanError {
+    let name = product.product.product_ref();
+    match product.product.class {
+        ReleaseClass::Warranted => PlanError::refused(
+            "warrant",
+            format!("`{name}` is given on a warrant, which this gateway does not take"),
+            "ask the department how a warrant is applied for",
+        ),
+        _ => PlanError::refused(
+            "rows-of-private-product",
+            format!("`{name}` gives released cells only, and this statement needs its rows"),
+            "aggregate it by itself first: count(*), count(distinct <unit>), sum or avg of its \
+             measures, grouped by its dimensions; join, filter or sort what comes out",
+        ),
+    }
+}
+
+fn take(node: LogicalPlan, state: &SessionState) -> Result<Transformed<LogicalPlan>, PlanError> {
+    let aggregate = match &node {
+        LogicalPlan::Aggregate(aggregate) => aggregate.clone(),
+        LogicalPlan::Distinct(Distinct::All(input)) => {
+            let columns = input.schema().columns().into_iter().map(Expr::Column);
+            Aggregate::try_new(Arc::clone(input), columns.collect(), vec![]).map_err(internal)?
+        }
+        _ => return Ok(Transformed::no(node)),
+    };
+    if first_private(&aggregate.input).is_none() {
+        return Ok(Transformed::no(node));
+    }
+    let mut leaves = Vec::new();
+    let asked = Asked {
+        group: aggregate.group_expr.clone(),
+        aggregates: aggregate.aggr_expr.clone(),
+        filters: vec![],
+    };
+    if !reach(asked, &aggregate.input, state, &mut leaves).map_err(internal)? {
+        return Ok(Transformed::no(node));
+    }
+    let (live, dead): (Vec<Leaf>, Vec<Leaf>) = leaves.into_iter().partition(|l| !l.is_empty());
+    if !live.is_empty() && live.iter().all(|l| l.product.releases_rows()) {
+        let node = without(node, &dead).map_err(internal)?;
+        return Ok(Transformed::yes(node));
+    }
+    if live.len() > 1 && !told_apart(&live) {
+        return Err(joint_refused(&live));
+    }
+    let plan = cells(&aggregate, live, state)?;
+    Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump))
+}
+
+fn joint_refused(live: &[Leaf]) -> PlanError {
+    let councils: BTreeSet<&str> = live
+        .iter()
+        .map(|l| l.product.product.council.as_str())
+        .collect();
+    PlanError::refused(
+        "joint-cells",
+        format!(
+            "cells of this statement have parts at several owners ({}), which would have to be \
+             released together; that is not offered",
+            councils.into_iter().collect::<Vec<_>>().join(", ")
+        ),
+        "group by council, so that each cell is one owner's",
+    )
+}
+
+/// What an aggregate asks, in terms of the columns of the relation reached so far.
+#[derive(Clone)]
+struct Asked {
+    group: Vec<Expr>,
+    aggregates: Vec<Expr>,
+    filters: Vec<Expr>,
+}
+
+impl Asked {
+    /// Replaces each column of `schema` by what stands for it one relation further down.
+    fn through(self, schema: &DFSchema, stands_for: &[Expr]) -> EngineResult<Self> {
+        let all = |exprs: Vec<Expr>| -> EngineResult<Vec<Expr>> {
+            exprs
+                .into_iter()
+                .map(|expr| {
+                    let replaced = expr.transform_up(|e| match e {
+                        Expr::Column(column) => {
+                            let index = schema.index_of_column(&column)?;
+                            let by = stands_for.get(index).cloned().ok_or_else(|| {
+                                DataFusionError::Internal("a column beyond its relation".into())
+                            })?;
+                            Ok(Transformed::yes(by))
+                        }
+                        other => Ok(Transformed::no(other)),
+                    })?;
+                    Ok(replaced.data)
+                })
+                .collect()
+        };
+        Ok(Self {
+            group: all(self.group)?,
+            aggregates: all(self.aggregates)?,
+            filters: all(self.filters)?,
+        })
+    }
+}
+
+/// One scan that an aggregate reaches through filters, columns and unions.
+struct Leaf {
+    asked: Asked,
+    scan: TableScan,
+    product: Arc<CatalogueProduct>,
+}
+
+impl Leaf {
+    /// Whether its filters say by themselves that no row is wanted.
+    fn is_empty(&self) -> bool {
+        self.asked.filters.iter().any(|f| {
+            matches!(f, Expr::Literal(ScalarValue::Boolean(v), _) if *v != Some(true))
+        })
+    }
+}
+
+/// Follows `plan` to its scans. False if something other than filters, columns and unions is in
+/// between.
+fn reach(
+    mut asked: Asked,
+    plan: &LogicalPlan,
+    state: &SessionState,
+    leaves: &mut Vec<Leaf>,
+) -> EngineResult<bool> {
+    match plan {
+        LogicalPlan::Filter(filter) => {
+            asked.filters.push(filter.predicate.clone());
+            reach(asked, &filter.input, state, leaves)
+        }
+        LogicalPlan::Projection(projection) => {
+            let exprs: Vec<Expr> = projection
+                .expr
+                .iter()
+                .map(|e| e.clone().unalias_nested().data)
+                .collect();
+            let asked = asked.through(&projection.schema, &exprs)?;
+            reach(asked, &projection.input, state, leaves)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let asked = asked.through(&alias.schema, &columns(alias.input.schema()))?;
+            reach(asked, &alias.input, state, leaves)
+        }
+        // Order within a relation means nothing to an aggregate of the cube's.
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => reach(asked, &sort.input, state, leaves),
+        LogicalPlan::Union(union) => {
+            for input in &union.inputs {
+                let branch = asked
+                    .clone()
+                    .through(&union.schema, &columns(input.schema()))?;
+                if !reach(branch, input, state, leaves)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
+            let Some(product) = product_of(scan) else {
+                return Ok(false);
+            };
+            asked.filters.extend(scan.filters.iter().cloned());
+            leaves.push(Leaf {
+                asked: simplified(asked, &scan.projected_schema, state)?,
+                scan: scan.clone(),
+                product,
+            });
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+fn columns(schema: &DFSchema) -> Vec<Expr> {
+    schema.columns().into_iter().map(Expr::Column).collect()
+}
+
+/// Keys and filters with their constant parts worked out, filters one by one.
+fn simplified(asked: Asked, schema: &DFSchemaRef, state: &SessionState) -> EngineResult<Asked> {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::clone(schema))
+        .with_config_options(Arc::clone(state.config_options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    let simplifier = ExprSimplifier::new(context);
+    let mut filters = Vec::new();
+    for filter in asked.filters {
+        for part in split_conjunction_owned(simplifier.simplify(filter)?) {
+            if !matches!(part, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
+                filters.push(part);
+            }
+        }
+    }
+    Ok(Asked {
+        group: asked
+            .group
+            .into_iter()
+            .map(|e| simplifier.simplify(e))
+            .collect::<EngineResult<_>>()?,
+        aggregates: asked.aggregates,
+        filters,
+    })
+}
+
+/// Whether some key has one value for each leaf, different for all, so that no cell is shared.
+fn told_apart(leaves: &[Leaf]) -> bool {
+    let Some(first) = leaves.first() else {
+        return true;
+    };
+    (0..first.asked.group.len()).any(|key| {
+        let mut seen = BTreeSet::new();
+        leaves.iter().all(|leaf| match leaf.asked.group.get(key) {
+            Some(Expr::Literal(value, _)) => seen.insert(value.to_string()),
+            _ => false,
+        })
+    })
+}
+
+/// The aggregate as one fragment for each leaf.
+fn cells(
+    aggregate: &Aggregate,
+    leaves: Vec<Leaf>,
+    state: &SessionState,
+) -> Result<LogicalPlan, PlanError> {
+    let fields: Vec<(Option<TableReference>, Arc<Field>)> = aggregate
+        .schema
+        .iter()
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .collect();
+    let mut branches = Vec::new();
+    for leaf in &leaves {
+        branches.push(Arc::new(branch(leaf, &fields, state)?));
+    }
+    match branches.as_slice() {
+        [] => nothing(aggregate, &fields).map_err(internal),
+        [only] => Ok(LogicalPlan::clone(only)),
+        _ => {
+            let union = LogicalPlan::Union(Union::try_new(branches).map_err(internal)?);
+            named(columns(union.schema()), union, &fields).map_err(internal)
+        }
+    }
+}
+
+/// No owner is asked: no cells, or one without a value.
+fn nothing(
+    aggregate: &Aggregate,
+    fields: &[(Option<TableReference>, Arc<Field>)],
+) -> EngineResult<LogicalPlan> {
+    let one = LogicalPlan::EmptyRelation(EmptyRelation {
+        produce_one_row: aggregate.group_expr.is_empty(),
+        schema: Arc::new(DFSchema::empty()),
+    });
+    let nulls = fields
+        .iter()
+        .map(|(_, f)| ScalarValue::try_from(f.data_type()).map(|v| Expr::Literal(v, None)))
+        .collect::<EngineResult<Vec<_>>>()?;
+    named(nulls, one, fields)
+}
+
+/// The columns `exprs` of `input`, typed and named as `fields` are.
+fn named(
+    exprs: Vec<Expr>,
+    input: LogicalPlan,
+    fields: &[(Option<TableReference>, Arc<Field>)],
+) -> EngineResult<LogicalPlan> {
+    let exprs = exprs
+        .into_iter()
+        .zip(fields)
+        .map(|(expr, (qualifier, field))| {
+            Ok(expr
+                .cast_to(field.data_type(), input.schema())?
+                .alias_qualified(qualifier.clone(), field.name()))
+        })
+        .collect::<EngineResult<Vec<_>>>()?;
+    Projection::try_new(exprs, Arc::new(input)).map(LogicalPlan::Projection)
+}
+
+fn branch(
+    leaf: &Leaf,
+    fields: &[(Option<TableReference>, Arc<Field>)],
+    state: &SessionState,
+) -> Result<LogicalPlan, PlanError> {
+    let mut input = LogicalPlan::TableScan(leaf.scan.clone());
+    if let Some(predicate) = conjunction(leaf.asked.filters.iter().cloned()) {
+        let filter = Filter::try_new(predicate, Arc::new(input)).map_err(internal)?;
+        input = LogicalPlan::Filter(filter);
+    }
+    if leaf.product.releases_rows() {
+        let plain = Aggregate::try_new(
+            Arc::new(input),
+            leaf.asked.group.clone(),
+            leaf.asked.aggregates.clone(),
+        )
+        .map_err(internal)?;
+        let exprs = columns(&plain.schema);
+        return named(exprs, LogicalPlan::Aggregate(plain), fields).map_err(internal);
+    }
+    let is_literal = |e: &&Expr| matches!(e, Expr::Literal(_, _));
+    let keys = leaf.asked.group.iter().filter(|e| !is_literal(e));
+    let question = Aggregate::try_new(
+        Arc::new(input),
+        keys.cloned().collect(),
+        leaf.asked.aggregates.clone(),
+    )
+    .map_err(internal)?;
+    let part = released(&LogicalPlan::Aggregate(question), leaf, state)?;
+    let mut returned = columns(&part.schema).into_iter();
+    let mut exprs = Vec::new();
+    for key in &leaf.asked.group {
+        exprs.extend(if is_literal(&key) {
+            Some(key.clone())
+        } else {
+            returned.next()
+        });
+    }
+    exprs.extend(returned);
+    if exprs.len() != fields.len() {
+        return Err(internal(DataFusionError::Internal(
+            "cells with other columns than were asked for".to_owned(),
+        )));
+    }
+    let part = LogicalPlan::Extension(Extension {
+        node: Arc::new(part),
+    });
+    named(exprs, part, fields).map_err(internal)
+}
+
+/// The fragment whose node answers `question` with released cells.
+fn released(
+    question: &LogicalPlan,
+    leaf: &Leaf,
+    state: &SessionState,
+) -> Result<RemoteFragment, PlanError> {
+    let product = &leaf.product.product;
+    if product.class != ReleaseClass::Aggregate {
+        return Err(rows_refused(&leaf.product));
+    }
+    let query =
+        cube::recognise(question, product).map_err(|refusal| PlanError::Refused { refusal })?;
+    let plan = query
+        .canonical_plan(&leaf.product.schema)
+        .map_err(internal)?;
+    let fragment = fragment(
+        &plan,
+        state,
+        std::slice::from_ref(&leaf.product),
+        OutputClass::ReleasedCells,
+        Mode::Local,
+    )?;
+    let rule = format!("minimum group of {} distinct units", product.minimum_group);
+    Ok(RemoteFragment {
+        fragment: Arc::new(fragment),
+        plan: None,
+        schema: cell_schema(&query.output_schema(), &rule).map_err(internal)?,
+        rows: Rows::exactly(1_000.0),
+        rule,
+        open: false,
+    })
+}
+
+/// The released columns: all of them nullable, each with a name of its own and its rule.
+fn cell_schema(
+    columns: &datafusion::arrow::datatypes::Schema,
+    rule: &str,
+) -> EngineResult<DFSchemaRef> {
+    let mut taken = BTreeSet::new();
+    let fields = columns
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(index, field)| {
+            let mut name = field.name().clone();
+            if !taken.insert(name.clone()) {
+                name = format!("{name} ({index})");
+                taken.insert(name.clone());
+            }
+            Field::new(name, field.data_type().clone(), true)
+                .with_metadata(HashMap::from([(RULE.to_owned(), rule.to_owned())]))
+        })
+        .collect();
+    Ok(Arc::new(DFSchema::from_unqualified_fields(
+        fields,
+        HashMap::new(),
+    )?))
+}
+
+/// The plan with the scans of `dead` leaves as relations without rows.
+fn without(plan: LogicalPlan, dead: &[Leaf]) -> EngineResult<LogicalPlan> {
+    let gone: BTreeSet<String> = dead.iter().map(|l| l.scan.table_name.to_string()).collect();
+    let plan = plan.transform_down(|node| match node {
+        LogicalPlan::TableScan(scan) if gone.contains(&scan.table_name.to_string()) => {
+            Ok(Transformed::yes(LogicalPlan::EmptyRelation(EmptyRelation {
+                produce_one_row: false,
+                schema: Arc::clone(&scan.projected_schema),
+            })))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(plan.data)
+}

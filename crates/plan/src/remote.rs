@@ -1,0 +1,439 @@
+//! What a node is asked, and the plan node that asks it.
+//!
+//! A [`RemoteFragment`] stands in the logical plan for what was cut out; [`RemoteExec`] runs it.
+//! Fragments run from the moment their parent executes, all at once, each a few batches ahead of
+//! its reader; dropping a stream ends the node's work for it.
+
+use crate::planner::cast_batch;
+use crate::semi_join::{self, SemiJoin};
+use async_trait::async_trait;
+use bytes::Bytes;
+use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::datatypes::SchemaRef;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::stats::Precision;
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{DFSchemaRef, Statistics, internal_err};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::{SendableRecordBatchStream, TaskContext};
+use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
+use datafusion::physical_plan::execution_plan::{
+    Boundedness, EmissionType, ReplaceChildrenOptions,
+};
+use datafusion::physical_plan::filter_pushdown::{
+    ChildPushdownResult, FilterPushdownPhase, FilterPushdownPropagation, PushedDown,
+};
+use datafusion::physical_plan::statistics::StatisticsArgs;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::physical_plan::{
+    DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
+};
+use futures::{Stream, StreamExt as _};
+use guildhall_grant::GrantedProduct;
+use guildhall_model::{FragmentDigest, OutputClass, PeerId};
+use std::cmp::Ordering;
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+/// Batches that a fragment may be ahead of its reader.
+const AHEAD: usize = 8;
+
+/// How rows or cells of a fragment leave their node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// Rows of open or permitted products go to the gateway.
+    Open,
+    /// The node releases whole cells; the gateway only merges what was released.
+    Local,
+}
+
+impl Mode {
+    /// The word that `EXPLAIN` and logs use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Local => "local",
+        }
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// The part of a plan that one node is asked to run.
+#[derive(Clone)]
+pub struct Fragment {
+    /// The node that holds what it reads.
+    pub node: PeerId,
+    /// Where that node listens.
+    pub address: String,
+    /// The plan, in the closed profile of Substrait.
+    pub bytes: Bytes,
+    /// SHA-256 of the bytes, which its grant is bound to.
+    pub digest: FragmentDigest,
+    /// What it reads.
+    pub products: Vec<GrantedProduct>,
+    /// What may leave.
+    pub output: OutputClass,
+    /// How it leaves.
+    pub mode: Mode,
+}
+
+impl fmt::Debug for Fragment {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Fragment")
+            .field("node", &self.node)
+            .field("digest", &self.digest)
+            .field("bytes", &self.bytes.len())
+            .field("mode", &self.mode)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Has nodes run fragments. The gateway's finds or asks for the grant, and dials.
+#[async_trait]
+pub trait FragmentRunner: Send + Sync + fmt::Debug {
+    /// Runs `fragment` at its node; dropping the stream ends it there.
+    ///
+    /// The fragment may be one that the plan did not list: a join of open products narrows the
+    /// larger side by the keys of the smaller, which changes its bytes and digest, not what it
+    /// reads.
+    async fn run(&self, fragment: &Fragment) -> Result<SendableRecordBatchStream, DataFusionError>;
+}
+
+/// What stands in a logical plan for a part that a node runs.
+#[derive(Debug, Clone)]
+pub struct RemoteFragment {
+    pub(crate) fragment: Arc<Fragment>,
+    /// What the node is asked, to narrow it later or to explain it; none for released cells.
+    pub(crate) plan: Option<Arc<LogicalPlan>>,
+    pub(crate) schema: DFSchemaRef,
+    pub(crate) rows: crate::planner::Rows,
+    /// The rule that lets it leave, for `EXPLAIN`.
+    pub(crate) rule: String,
+    /// Whether all it reads is open, so that keys may travel to and from it.
+    pub(crate) open: bool,
+}
+
+impl PartialEq for RemoteFragment {
+    fn eq(&self, other: &Self) -> bool {
+        self.fragment.digest == other.fragment.digest && self.schema == other.schema
+    }
+}
+
+impl Eq for RemoteFragment {}
+
+impl Hash for RemoteFragment {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.fragment.digest.hash(state);
+        self.schema.hash(state);
+    }
+}
+
+impl PartialOrd for RemoteFragment {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        (self == other).then_some(Ordering::Equal)
+    }
+}
+
+impl UserDefinedLogicalNodeCore for RemoteFragment {
+    fn name(&self) -> &str {
+        "RemoteFragment"
+    }
+
+    fn inputs(&self) -> Vec<&LogicalPlan> {
+        vec![]
+    }
+
+    fn schema(&self) -> &DFSchemaRef {
+        &self.schema
+    }
+
+    fn expressions(&self) -> Vec<Expr> {
+        vec![]
+    }
+
+    fn fmt_for_explain(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "RemoteFragment: {} {}",
+            self.fragment.node, self.fragment.mode
+        )
+    }
+
+    fn with_exprs_and_inputs(&self, exprs: Vec<Expr>, inputs: Vec<LogicalPlan>) -> Result<Self> {
+        if !exprs.is_empty() || !inputs.is_empty() {
+            return internal_err!("a remote fragment has no inputs");
+        }
+        Ok(self.clone())
+    }
+}
+
+/// Runs one fragment at its node.
+#[derive(Debug)]
+pub struct RemoteExec {
+    part: RemoteFragment,
+    runner: Arc<dyn FragmentRunner>,
+    properties: Arc<PlanProperties>,
+    /// Filters that joins above will complete once their smaller side is read.
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+    semi_join: Option<Arc<SemiJoin>>,
+}
+
+impl RemoteExec {
+    pub(crate) fn new(part: RemoteFragment, runner: Arc<dyn FragmentRunner>) -> Self {
+        let schema: SchemaRef = Arc::clone(part.schema.inner());
+        let properties = Arc::new(PlanProperties::new(
+            EquivalenceProperties::new(schema),
+            Partitioning::UnknownPartitioning(1),
+            EmissionType::Incremental,
+            Boundedness::Bounded,
+        ));
+        Self {
+            part,
+            runner,
+            properties,
+            filters: vec![],
+            semi_join: None,
+        }
+    }
+
+    pub(crate) fn part(&self) -> &RemoteFragment {
+        &self.part
+    }
+
+    pub(crate) fn filters(&self) -> &[Arc<dyn PhysicalExpr>] {
+        &self.filters
+    }
+
+    /// The same, waiting for these filters only.
+    pub(crate) fn awaiting(
+        &self,
+        filters: Vec<Arc<dyn PhysicalExpr>>,
+        semi_join: Option<Arc<SemiJoin>>,
+    ) -> Self {
+        Self {
+            part: self.part.clone(),
+            runner: Arc::clone(&self.runner),
+            properties: Arc::clone(&self.properties),
+            filters,
+            semi_join,
+        }
+    }
+}
+
+impl DisplayAs for RemoteExec {
+    fn fmt_as(&self, _t: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "RemoteExec: node={}, mode={}, awaits={}",
+            self.part.fragment.node,
+            self.part.fragment.mode,
+            self.filters.len()
+        )
+    }
+}
+
+impl ExecutionPlan for RemoteExec {
+    fn name(&self) -> &'static str {
+        "RemoteExec"
+    }
+
+    fn properties(&self) -> &Arc<PlanProperties> {
+        &self.properties
+    }
+
+    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
+        vec![]
+    }
+
+    fn apply_expressions(
+        &self,
+        f: &mut dyn FnMut(&Arc<dyn PhysicalExpr>) -> Result<TreeNodeRecursion>,
+    ) -> Result<TreeNodeRecursion> {
+        let mut recursion = TreeNodeRecursion::Continue;
+        for filter in &self.filters {
+            recursion = f(filter)?;
+            if recursion == TreeNodeRecursion::Stop {
+                break;
+            }
+        }
+        Ok(recursion)
+    }
+
+    fn replace_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+        _options: ReplaceChildrenOptions,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn with_new_children(
+        self: Arc<Self>,
+        _children: Vec<Arc<dyn ExecutionPlan>>,
+    ) -> Result<Arc<dyn ExecutionPlan>> {
+        Ok(self)
+    }
+
+    fn execute(
+        &self,
+        partition: usize,
+        _context: Arc<TaskContext>,
+    ) -> Result<SendableRecordBatchStream> {
+        if partition != 0 {
+            return internal_err!("a fragment has one partition");
+        }
+        let schema = self.schema();
+        let (sender, batches) = mpsc::channel(AHEAD);
+        let work = pump(
+            Arc::clone(&self.part.fragment),
+            self.semi_join.clone(),
+            self.filters.clone(),
+            Arc::clone(&self.runner),
+            Arc::clone(&schema),
+            sender,
+        );
+        let ahead = Ahead {
+            batches,
+            work: Some(guildhall_telemetry::spawn(work)),
+        };
+        Ok(Box::pin(RecordBatchStreamAdapter::new(schema, ahead)))
+    }
+
+    fn statistics_from_inputs(
+        &self,
+        _input_stats: &[Arc<Statistics>],
+        _args: &StatisticsArgs,
+    ) -> Result<Arc<Statistics>> {
+        let schema = self.schema();
+        let mut statistics = Statistics::new_unknown(&schema);
+        let rows = self.part.rows.count();
+        statistics.num_rows = Precision::Inexact(rows);
+        statistics.total_byte_size =
+            Precision::Inexact(rows.saturating_mul(crate::planner::row_bytes(&schema)));
+        Ok(Arc::new(statistics))
+    }
+
+    fn handle_child_pushdown_result(
+        &self,
+        phase: FilterPushdownPhase,
+        child_pushdown_result: ChildPushdownResult,
+        _config: &ConfigOptions,
+    ) -> Result<FilterPushdownPropagation<Arc<dyn ExecutionPlan>>> {
+        let offered = child_pushdown_result.parent_filters;
+        // Whatever is kept only narrows: whoever filters above still does.
+        let answer = FilterPushdownPropagation::with_parent_pushdown_result(vec![
+            PushedDown::No;
+            offered.len()
+        ]);
+        if !matches!(phase, FilterPushdownPhase::Post) || self.part.plan.is_none() || !self.part.open
+        {
+            return Ok(answer);
+        }
+        let kept: Vec<_> = offered
+            .into_iter()
+            .map(|f| f.filter)
+            .filter(semi_join::is_dynamic)
+            .collect();
+        if kept.is_empty() {
+            return Ok(answer);
+        }
+        Ok(answer.with_updated_node(Arc::new(self.awaiting(kept, None))))
+    }
+}
+
+/// Runs the fragment and sends its batches on, in `schema`.
+async fn pump(
+    fragment: Arc<Fragment>,
+    semi_join: Option<Arc<SemiJoin>>,
+    filters: Vec<Arc<dyn PhysicalExpr>>,
+    runner: Arc<dyn FragmentRunner>,
+    schema: SchemaRef,
+    sender: mpsc::Sender<Result<RecordBatch>>,
+) {
+    let narrowed = match semi_join {
+        Some(semi_join) => semi_join.narrow(&filters).await,
+        None => Ok(semi_join::Narrowed::Unchanged),
+    };
+    let fragment = match narrowed {
+        Ok(semi_join::Narrowed::Unchanged) => fragment,
+        Ok(semi_join::Narrowed::Fragment(narrowed)) => narrowed,
+        Ok(semi_join::Narrowed::Empty) => return,
+        Err(error) => {
+            let _ = sender.send(Err(error)).await;
+            return;
+        }
+    };
+    let mut stream = match runner.run(&fragment).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            let _ = sender.send(Err(error)).await;
+            return;
+        }
+    };
+    while let Some(batch) = stream.next().await {
+        let batch = batch.and_then(|b| checked(&b, &schema));
+        let failed = batch.is_err();
+        if sender.send(batch).await.is_err() || failed {
+            return;
+        }
+    }
+}
+
+/// The batch in the schema that was planned for; a node that sends another is at fault.
+fn checked(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
+    if batch.num_columns() != schema.fields().len() {
+        return Err(DataFusionError::Internal(format!(
+            "a node sent {} columns for {}",
+            batch.num_columns(),
+            schema.fields().len()
+        )));
+    }
+    cast_batch(batch, schema)
+}
+
+/// Batches that arrive ahead of their reader. Dropping it ends the work behind them.
+struct Ahead {
+    batches: mpsc::Receiver<Result<RecordBatch>>,
+    work: Option<JoinHandle<()>>,
+}
+
+impl Stream for Ahead {
+    type Item = Result<RecordBatch>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if let Some(batch) = ready!(self.batches.poll_recv(cx)) {
+            return Poll::Ready(Some(batch));
+        }
+        // The sender is gone: all is sent, or the work died.
+        let Some(work) = self.work.as_mut() else {
+            return Poll::Ready(None);
+        };
+        let ended = ready!(Pin::new(work).poll(cx));
+        self.work = None;
+        Poll::Ready(ended.err().map(|_| {
+            Err(DataFusionError::Internal(
+                "the work on a fragment ended early".to_owned(),
+            ))
+        }))
+    }
+}
+
+impl Drop for Ahead {
+    fn drop(&mut self) {
+        if let Some(work) = &self.work {
+            work.abort();
+        }
+    }
+}
