@@ -1,0 +1,176 @@
+//! Arrow batches as the messages of a node's stream, and back.
+//!
+//! The schema comes first, record batches follow; dictionaries and compressed bodies do not
+//! travel. A decoder is given bytes of a peer: it checks what the Arrow library takes on
+//! trust, and turns what it would panic at into an error.
+
+use arrow::array::RecordBatch;
+use arrow::buffer::Buffer;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow::error::ArrowError;
+use arrow::ipc::convert::try_schema_from_flatbuffer_bytes;
+use arrow::ipc::reader::RecordBatchDecoder;
+use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::ipc::{MessageHeader, root_as_message};
+use bytes::Bytes;
+use guildhall_proto::node::v1::ArrowMessage;
+use std::collections::HashMap;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+/// Encoders cut batches so that a message stays about below this.
+pub const TARGET_BYTES: usize = 4 * 1024 * 1024;
+
+/// Why bytes are not an Arrow message of ours. Says what is wrong, never what is in it.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ArrowMessageError {
+    /// Not an Arrow IPC message.
+    #[error("not an Arrow message")]
+    Malformed,
+    /// An Arrow message, but not of the kind that belongs here.
+    #[error("an Arrow message of another kind than {expected}")]
+    Unexpected {
+        /// What belongs here.
+        expected: &'static str,
+    },
+    /// A record batch that contradicts itself or its schema.
+    #[error("a record batch that does not fit its schema or its own bytes")]
+    Inconsistent,
+    /// A batch that cannot be encoded.
+    #[error("cannot encode a record batch")]
+    Encode {
+        /// What the Arrow library said.
+        source: ArrowError,
+    },
+}
+
+/// Reads the first message of a stream.
+///
+/// # Errors
+/// If it is not a schema.
+pub fn decode_schema(message: &ArrowMessage) -> Result<SchemaRef, ArrowMessageError> {
+    guarded(|| {
+        let header = root_as_message(&message.header).map_err(|_| ArrowMessageError::Malformed)?;
+        if header.header_type() != MessageHeader::Schema {
+            return Err(ArrowMessageError::Unexpected { expected: "a schema" });
+        }
+        let schema =
+            try_schema_from_flatbuffer_bytes(&message.header).map_err(|_| ArrowMessageError::Malformed)?;
+        Ok(Arc::new(schema))
+    })
+}
+
+/// Reads any later message of a stream. Columns point into the message where they are
+/// aligned; nothing is copied but the columns that are not.
+///
+/// # Errors
+/// If it is not a record batch of `schema`.
+pub fn decode_batch(schema: &SchemaRef, message: &ArrowMessage) -> Result<RecordBatch, ArrowMessageError> {
+    guarded(|| {
+        let header = root_as_message(&message.header).map_err(|_| ArrowMessageError::Malformed)?;
+        let Some(batch) = header.header_as_record_batch() else {
+            return Err(ArrowMessageError::Unexpected { expected: "a record batch" });
+        };
+        let body = u64::try_from(message.body.len()).map_err(|_| ArrowMessageError::Malformed)?;
+        let rows = u64::try_from(batch.length()).map_err(|_| ArrowMessageError::Inconsistent)?;
+        let fits = |offset: i64, length: i64| {
+            let (Ok(offset), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else { return false };
+            offset.checked_add(length).is_some_and(|end| end <= body)
+        };
+        let buffers_fit = batch.buffers().iter().flatten().all(|b| fits(b.offset(), b.length()));
+        let nodes_fit = batch.nodes().iter().flatten().all(|n| n.length() >= 0 && n.null_count() >= 0);
+        // A batch without columns can claim any number of rows; it has no bytes to show for them.
+        let rows_fit = !schema.fields().is_empty() || rows <= u64::from(u32::MAX);
+        if !buffers_fit || !nodes_fit || !rows_fit || batch.compression().is_some() {
+            return Err(ArrowMessageError::Inconsistent);
+        }
+        let version = header.version();
+        let none = HashMap::new();
+        let body = Buffer::from(message.body.clone());
+        RecordBatchDecoder::try_new(&body, batch, schema.clone(), &none, &version)
+            .and_then(RecordBatchDecoder::read_record_batch)
+            .map_err(|_| ArrowMessageError::Inconsistent)
+    })
+}
+
+// The Arrow library asserts some of what it reads; a peer must not be able to end our task with it.
+fn guarded<T>(decode: impl FnOnce() -> Result<T, ArrowMessageError>) -> Result<T, ArrowMessageError> {
+    catch_unwind(AssertUnwindSafe(decode)).unwrap_or(Err(ArrowMessageError::Inconsistent))
+}
+
+/// Encodes one stream: [`schema`](Self::schema) once, then [`batch`](Self::batch) for each batch.
+pub struct ArrowEncoder {
+    generator: IpcDataGenerator,
+    options: IpcWriteOptions,
+    context: IpcWriteContext,
+    tracker: DictionaryTracker,
+}
+
+impl Default for ArrowEncoder {
+    fn default() -> Self {
+        Self {
+            generator: IpcDataGenerator::default(),
+            options: IpcWriteOptions::default(),
+            context: IpcWriteContext::default(),
+            tracker: DictionaryTracker::new(false),
+        }
+    }
+}
+
+impl ArrowEncoder {
+    /// The first message.
+    #[must_use]
+    pub fn schema(&mut self, schema: &Schema) -> ArrowMessage {
+        let encoded =
+            self.generator.schema_to_bytes_with_dictionary_tracker(schema, &mut self.tracker, &self.options);
+        ArrowMessage { header: Bytes::from(encoded.ipc_message), body: Bytes::new() }
+    }
+
+    /// The messages of one batch, cut by rows to about [`TARGET_BYTES`] each.
+    ///
+    /// View columns must be compacted and dictionaries cast beforehand: a view column is
+    /// sent with all of its buffers in each message.
+    ///
+    /// # Errors
+    /// If a column has a dictionary type, or the Arrow library cannot encode it.
+    pub fn batch(&mut self, batch: &RecordBatch) -> Result<Vec<ArrowMessage>, ArrowMessageError> {
+        let rows = batch.num_rows();
+        let per_message = rows_per_message(batch);
+        let mut messages = Vec::with_capacity(rows.div_ceil(per_message).max(1));
+        let mut from = 0;
+        while from < rows || messages.is_empty() {
+            let slice = batch.slice(from, per_message.min(rows - from));
+            let (dictionaries, encoded) = self
+                .generator
+                .encode(&slice, &mut self.tracker, &self.options, &mut self.context)
+                .map_err(|source| ArrowMessageError::Encode { source })?;
+            if !dictionaries.is_empty() {
+                return Err(ArrowMessageError::Unexpected { expected: "plain columns" });
+            }
+            messages.push(ArrowMessage {
+                header: Bytes::from(encoded.ipc_message),
+                body: Bytes::from(encoded.arrow_data),
+            });
+            from += per_message;
+        }
+        Ok(messages)
+    }
+}
+
+impl fmt::Debug for ArrowEncoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ArrowEncoder").finish_non_exhaustive()
+    }
+}
+
+fn rows_per_message(batch: &RecordBatch) -> usize {
+    let bytes: usize = batch
+        .columns()
+        .iter()
+        .map(|column| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size()))
+        .sum();
+    let messages = bytes.div_ceil(TARGET_BYTES).max(1);
+    batch.num_rows().div_ceil(messages).max(1)
+}
