@@ -129,6 +129,12 @@ impl Gate {
         })
     }
 
+    /// The shape of what it takes.
+    #[must_use]
+    pub fn input(&self) -> &SchemaRef {
+        &self.input
+    }
+
     /// The shape of what will be released; says nothing about the data.
     #[must_use]
     pub fn schema(&self) -> SchemaRef {

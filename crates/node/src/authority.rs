@@ -1,0 +1,231 @@
+//! What a node asks of its council's authority.
+
+use async_trait::async_trait;
+use guildhall_client::{AuthorityClient, ClientError};
+use guildhall_keys::Recipient;
+use guildhall_model::{CouncilName, DatasetName};
+use guildhall_proto::authority::v1::{LendKeysRequest, LendKeysResponse};
+use guildhall_proto::envelope::v1::Envelope;
+use guildhall_store::Recorded;
+use tonic::Code;
+
+/// Why the authority did not do what was asked.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AuthorityError {
+    /// It does not answer.
+    #[error("the authority of `{council}` does not answer")]
+    Unavailable {
+        /// Whose authority.
+        council: CouncilName,
+        /// What happened.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// It said no.
+    #[error("the authority of `{council}` refused: {message}")]
+    Refused {
+        /// Whose authority.
+        council: CouncilName,
+        /// Its words.
+        message: String,
+    },
+    /// It said something that makes no sense.
+    #[error("the authority of `{council}` answered with {what}")]
+    Senseless {
+        /// Whose authority.
+        council: CouncilName,
+        /// What.
+        what: &'static str,
+    },
+}
+
+/// The council's authority, as a node sees it.
+#[async_trait]
+pub(crate) trait Authority: Send + Sync + std::fmt::Debug {
+    /// The age recipient of one of our datasets.
+    async fn open_dataset(&self, dataset: &DatasetName) -> Result<Recipient, AuthorityError>;
+    /// Puts a signed manifest on record.
+    async fn record_manifest(&self, manifest: Envelope) -> Result<(), AuthorityError>;
+    /// The newest manifest on record.
+    async fn latest_manifest(
+        &self,
+        dataset: &DatasetName,
+    ) -> Result<Option<Recorded>, AuthorityError>;
+    /// Says where we listen.
+    async fn announce(&self, address: &str) -> Result<(), AuthorityError>;
+    /// Registers a signed product.
+    async fn register_product(&self, product: Envelope) -> Result<(), AuthorityError>;
+    /// The column keys that a grant covers.
+    async fn lend_keys(&self, request: LendKeysRequest)
+    -> Result<LendKeysResponse, AuthorityError>;
+}
+
+/// The authority over the wire.
+#[derive(Debug, Clone)]
+pub(crate) struct CouncilAuthority {
+    council: CouncilName,
+    client: AuthorityClient,
+}
+
+impl CouncilAuthority {
+    pub(crate) fn new(council: CouncilName, client: AuthorityClient) -> Self {
+        Self { council, client }
+    }
+
+    fn fault(&self, error: ClientError) -> AuthorityError {
+        let council = self.council.clone();
+        match error {
+            ClientError::Refused {
+                code: Code::Unavailable,
+                ..
+            } => AuthorityError::Unavailable {
+                council,
+                source: Box::new(error),
+            },
+            ClientError::Refused { message, .. } => AuthorityError::Refused { council, message },
+            other => AuthorityError::Unavailable {
+                council,
+                source: Box::new(other),
+            },
+        }
+    }
+}
+
+#[async_trait]
+impl Authority for CouncilAuthority {
+    async fn open_dataset(&self, dataset: &DatasetName) -> Result<Recipient, AuthorityError> {
+        let text = self
+            .client
+            .open_dataset(dataset)
+            .await
+            .map_err(|e| self.fault(e))?;
+        text.parse().map_err(|_| AuthorityError::Senseless {
+            council: self.council.clone(),
+            what: "a recipient that is none",
+        })
+    }
+
+    async fn record_manifest(&self, manifest: Envelope) -> Result<(), AuthorityError> {
+        self.client
+            .record_manifest(manifest)
+            .await
+            .map_err(|e| self.fault(e))
+    }
+
+    async fn latest_manifest(
+        &self,
+        dataset: &DatasetName,
+    ) -> Result<Option<Recorded>, AuthorityError> {
+        let latest = self
+            .client
+            .latest_manifest(dataset)
+            .await
+            .map_err(|e| self.fault(e))?;
+        Ok(latest.map(|l| Recorded {
+            version: l.version,
+            digest: l.digest,
+        }))
+    }
+
+    async fn announce(&self, address: &str) -> Result<(), AuthorityError> {
+        self.client
+            .announce(address)
+            .await
+            .map_err(|e| self.fault(e))
+    }
+
+    async fn register_product(&self, product: Envelope) -> Result<(), AuthorityError> {
+        self.client
+            .register_product(product)
+            .await
+            .map_err(|e| self.fault(e))
+    }
+
+    async fn lend_keys(
+        &self,
+        request: LendKeysRequest,
+    ) -> Result<LendKeysResponse, AuthorityError> {
+        self.client
+            .lend_keys(request)
+            .await
+            .map_err(|e| self.fault(e))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use guildhall_proto::authority::v1::{LentKey, LentKeys};
+    use prost::Message;
+    use std::sync::Mutex;
+
+    /// An authority in this process, which does as it is told.
+    #[derive(Debug, Default)]
+    pub(crate) struct FakeAuthority {
+        pub(crate) lends: Option<Vec<LentKey>>,
+        pub(crate) recorded: Mutex<Option<Recorded>>,
+        pub(crate) asked: Mutex<Vec<LendKeysRequest>>,
+    }
+
+    impl FakeAuthority {
+        pub(crate) fn lending(keys: Vec<LentKey>) -> Self {
+            Self {
+                lends: Some(keys),
+                ..Self::default()
+            }
+        }
+
+        pub(crate) fn refusing() -> Self {
+            Self::default()
+        }
+
+        fn no(&self) -> AuthorityError {
+            AuthorityError::Refused {
+                council: "northmoor".parse().unwrap(),
+                message: "no".to_owned(),
+            }
+        }
+    }
+
+    #[async_trait]
+    impl Authority for FakeAuthority {
+        async fn open_dataset(&self, _: &DatasetName) -> Result<Recipient, AuthorityError> {
+            Ok(guildhall_keys::EphemeralIdentity::generate().recipient())
+        }
+
+        async fn record_manifest(&self, _: Envelope) -> Result<(), AuthorityError> {
+            Err(self.no())
+        }
+
+        async fn latest_manifest(
+            &self,
+            _: &DatasetName,
+        ) -> Result<Option<Recorded>, AuthorityError> {
+            Ok(*self.recorded.lock().unwrap())
+        }
+
+        async fn announce(&self, _: &str) -> Result<(), AuthorityError> {
+            Ok(())
+        }
+
+        async fn register_product(&self, _: Envelope) -> Result<(), AuthorityError> {
+            Ok(())
+        }
+
+        async fn lend_keys(
+            &self,
+            request: LendKeysRequest,
+        ) -> Result<LendKeysResponse, AuthorityError> {
+            let keys = self.lends.clone().ok_or_else(|| self.no())?;
+            let recipient = request.ephemeral_recipient.parse().unwrap();
+            self.asked.lock().unwrap().push(request);
+            let sealed =
+                guildhall_keys::seal(&LentKeys { keys }.encode_to_vec(), &recipient).unwrap();
+            Ok(LendKeysResponse {
+                sealed,
+                expires_us: i64::MAX,
+            })
+        }
+    }
+}

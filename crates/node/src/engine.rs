@@ -1,0 +1,108 @@
+//! The engine as a node runs it: bounded memory, no disk, nothing but listed functions.
+
+use crate::config::Limits;
+use datafusion::error::DataFusionError;
+use datafusion::execution::SessionState;
+use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
+use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
+use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use guildhall_plan::session::{bare_builder, base_config};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+
+const TOP_CONSUMERS: NonZeroUsize = NonZeroUsize::MIN;
+
+/// Sessions that share one pool of memory.
+#[derive(Clone)]
+pub(crate) struct Engine {
+    state: SessionState,
+}
+
+impl std::fmt::Debug for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Engine")
+            .field("partitions", &self.state.config().target_partitions())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// An engine that takes no more than `limits` allow.
+    pub(crate) fn new(limits: &Limits) -> Result<Self, DataFusionError> {
+        let partitions = match limits.partitions {
+            0 => std::thread::available_parallelism().map_or(2, NonZeroUsize::get),
+            n => n,
+        };
+        let pool = GreedyMemoryPool::new(limits.memory_mib.saturating_mul(1 << 20));
+        let runtime = RuntimeEnvBuilder::new()
+            .with_memory_pool(Arc::new(TrackConsumersPool::new(pool, TOP_CONSUMERS)))
+            // Invariant: rows of a department are on its disk encrypted or not at all.
+            .with_disk_manager_builder(
+                DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
+            )
+            .build_arc()?;
+        let mut config = base_config().with_target_partitions(partitions);
+        // Inside one node no value reaches another department by way of a filter.
+        let optimizer = &mut config.options_mut().optimizer;
+        optimizer.enable_dynamic_filter_pushdown = true;
+        optimizer.enable_join_dynamic_filter_pushdown = true;
+        optimizer.enable_topk_dynamic_filter_pushdown = true;
+        optimizer.enable_aggregate_dynamic_filter_pushdown = true;
+        let state = bare_builder(config).with_runtime_env(runtime).build();
+        Ok(Self { state })
+    }
+
+    /// A session state of its own, over an empty catalogue.
+    pub(crate) fn state(&self) -> SessionState {
+        self.state.clone()
+    }
+
+    /// The optimised form of `plan`, in which the columns that will be read stand fast.
+    pub(crate) fn optimise(&self, plan: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        self.state.optimize(plan)
+    }
+
+    /// The physical plan of an optimised one. Call it when keys have been lent.
+    pub(crate) async fn physical(
+        &self,
+        optimised: &LogicalPlan,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        self.state
+            .query_planner()
+            .create_physical_plan(optimised, &self.state)
+            .await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::prelude::SessionContext;
+
+    #[tokio::test]
+    async fn a_question_that_wants_too_much_memory_is_refused_and_nothing_is_spilt() {
+        let limits = Limits {
+            memory_mib: 1,
+            ..Limits::default()
+        };
+        let engine = Engine::new(&limits).unwrap();
+        let schema = Arc::new(arrow::datatypes::Schema::new(vec![
+            arrow::datatypes::Field::new("n", arrow::datatypes::DataType::Int64, false),
+        ]));
+        let column =
+            arrow::array::Int64Array::from_iter_values((0..400_000).map(|i| i * 7_919 % 400_009));
+        let batch = arrow::array::RecordBatch::try_new(schema, vec![Arc::new(column)]).unwrap();
+        let frame = SessionContext::new_with_state(engine.state())
+            .read_batch(batch)
+            .unwrap()
+            .sort(vec![datafusion::prelude::col("n").sort(true, true)])
+            .unwrap();
+        let error = frame.collect().await.unwrap_err();
+        assert!(
+            matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)),
+            "{error}"
+        );
+    }
+}

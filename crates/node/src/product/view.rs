@@ -1,0 +1,588 @@
+//! A product's view as a relation over this node's datasets, and what each of its columns reads.
+
+use super::file::{Draft, ProductError};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, Session,
+    TableProvider,
+};
+use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::{Column, DataFusionError, TableReference};
+use datafusion::execution::SessionState;
+use datafusion::execution::context::SQLOptions;
+use datafusion::functions_aggregate::expr_fn::count;
+use datafusion::logical_expr::{
+    Expr, LogicalPlan, LogicalPlanBuilder, TableProviderFilterPushDown, TableType, cast, lit,
+};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::sql::sqlparser::ast::Ident;
+use guildhall_grant::product::DatasetColumn;
+use guildhall_model::{ColumnName, DatasetName};
+use guildhall_plan::profile::types::is_flat;
+use guildhall_plan::session::{bare_builder, base_config};
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+/// Where datasets are to be found while a view is planned.
+const CATALOG: &str = "node";
+/// The same.
+const SCHEMA: &str = "datasets";
+
+/// A product's relation: the view with row filter and masks, over datasets that hold no rows.
+///
+/// Invariant: its columns are those of [`View::schema`], in that order, of those types.
+#[derive(Debug, Clone)]
+pub(crate) struct View {
+    plan: LogicalPlan,
+    schema: SchemaRef,
+}
+
+impl View {
+    /// The relation, over tables named by [`dataset_of`] that cannot be scanned.
+    pub(crate) fn plan(&self) -> &LogicalPlan {
+        &self.plan
+    }
+
+    /// The columns as they are registered: all of them may be NULL, none is a view or dictionary.
+    pub(crate) fn schema(&self) -> &SchemaRef {
+        &self.schema
+    }
+
+    /// Whether it is one dataset's rows, all of them, once each.
+    pub(crate) fn keeps_every_row(&self) -> bool {
+        let mut plan = &self.plan;
+        loop {
+            plan = match plan {
+                LogicalPlan::Projection(p) => &p.input,
+                LogicalPlan::SubqueryAlias(a) => &a.input,
+                LogicalPlan::TableScan(s) => return s.filters.is_empty() && s.fetch.is_none(),
+                _ => return false,
+            };
+        }
+    }
+
+    /// The datasets that it names.
+    pub(crate) fn datasets(&self) -> Result<BTreeSet<DatasetName>, DataFusionError> {
+        Ok(scans(&self.plan)?.into_iter().map(|s| s.dataset).collect())
+    }
+}
+
+/// What the questions over a product read of the datasets at rest.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(crate) struct Lineage {
+    /// By each column.
+    pub(crate) by_column: BTreeMap<ColumnName, BTreeSet<DatasetColumn>>,
+    /// By every question, whatever its columns.
+    pub(crate) always: BTreeSet<DatasetColumn>,
+}
+
+/// One reading of a dataset in an optimised plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct DatasetScan {
+    pub(crate) dataset: DatasetName,
+    pub(crate) columns: BTreeSet<ColumnName>,
+}
+
+/// The name under which a plan reads a dataset.
+pub(crate) fn dataset_of(table: &TableReference) -> Option<DatasetName> {
+    match table {
+        TableReference::Full {
+            catalog,
+            schema,
+            table,
+        } if **catalog == *CATALOG && **schema == *SCHEMA => table.parse().ok(),
+        _ => None,
+    }
+}
+
+/// The readings of datasets in `plan`, sub-queries included.
+pub(crate) fn scans(plan: &LogicalPlan) -> Result<Vec<DatasetScan>, DataFusionError> {
+    let mut found = Vec::new();
+    plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            let dataset = dataset_of(&scan.table_name)
+                .ok_or_else(|| DataFusionError::Internal("a view reads no dataset".to_owned()))?;
+            let read = scan
+                .projected_schema
+                .fields()
+                .iter()
+                .map(|f| f.name().clone());
+            let filtered = scan
+                .filters
+                .iter()
+                .flat_map(|f| f.column_refs())
+                .map(|c| c.name.clone());
+            let columns = read
+                .chain(filtered)
+                .map(|name| {
+                    name.parse()
+                        .map_err(|e| DataFusionError::External(Box::new(e)))
+                })
+                .collect::<Result<_, _>>()?;
+            found.push(DatasetScan { dataset, columns });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found)
+}
+
+/// The datasets that the text of `draft` names.
+pub(crate) fn dataset_names(draft: &Draft) -> Result<BTreeSet<DatasetName>, ProductError> {
+    let state = bare_builder(base_config()).build();
+    let dialect = state.config_options().sql_parser.dialect;
+    let columns: Vec<ColumnName> = draft.columns.keys().cloned().collect();
+    let named = || -> Result<Vec<TableReference>, DataFusionError> {
+        let statement = state.sql_to_statement(&whole(draft, &columns), &dialect)?;
+        state.resolve_table_references(&statement)
+    };
+    let named = named()
+        .map_err(|e| draft.error("view", format!("cannot be parsed: {}", e.strip_backtrace())))?;
+    named
+        .into_iter()
+        .map(|table| match &table {
+            TableReference::Bare { table } => table
+                .parse()
+                .map_err(|_| draft.error("view", format!("names `{table}`, which is no dataset"))),
+            _ => Err(draft.error(
+                "view",
+                format!("names `{table}`; datasets have one-part names"),
+            )),
+        })
+        .collect()
+}
+
+/// Plans the view of `draft` over datasets of these schemas.
+pub(crate) async fn plan_view(
+    draft: &Draft,
+    datasets: &BTreeMap<DatasetName, SchemaRef>,
+) -> Result<View, ProductError> {
+    let state = state(datasets).map_err(|e| draft.error("view", e.to_string()))?;
+    let view = query(&state, &draft.view)
+        .await
+        .map_err(|e| draft.error("view", e))?;
+    let columns = listed(draft, &view)?;
+    if let Some(filter) = &draft.row_filter {
+        let alone = format!(
+            "SELECT 1 FROM (\n{}\n) AS view WHERE (\n{filter}\n)",
+            bare(&draft.view)
+        );
+        query(&state, &alone)
+            .await
+            .map_err(|e| draft.error("row_filter", e))?;
+    }
+    let whole = query(&state, &whole(draft, &columns))
+        .await
+        .map_err(|e| draft.error("columns", e))?;
+    let view = finish(whole).map_err(|e| draft.error("view", e.strip_backtrace()))?;
+    check_types(draft, &view)?;
+    Ok(view)
+}
+
+/// View, masks and row filter in one query.
+fn whole(draft: &Draft, columns: &[ColumnName]) -> String {
+    let masked: Vec<String> = columns
+        .iter()
+        .map(|name| {
+            let quoted = Ident::with_quote('"', name.as_str());
+            match draft.columns.get(name).and_then(|c| c.mask.as_ref()) {
+                Some(mask) => format!("({mask}\n) AS {quoted}"),
+                None => quoted.to_string(),
+            }
+        })
+        .collect();
+    let sql = format!(
+        "SELECT {} FROM (\n{}\n) AS view",
+        masked.join(", "),
+        bare(&draft.view)
+    );
+    match &draft.row_filter {
+        Some(filter) => format!("{sql} WHERE (\n{filter}\n)"),
+        None => sql,
+    }
+}
+
+/// What the columns of `view` read, each by itself and all of them.
+///
+/// `unit` is read by every question, since cells are counted by it.
+pub(crate) fn lineage(view: &View, unit: Option<&ColumnName>) -> Result<Lineage, DataFusionError> {
+    let state = bare_builder(base_config()).build();
+    let reads = |plan: LogicalPlan| -> Result<BTreeSet<DatasetColumn>, DataFusionError> {
+        let scans = scans(&state.optimize(&plan)?)?;
+        Ok(scans
+            .into_iter()
+            .flat_map(|s| {
+                s.columns.into_iter().map(move |column| DatasetColumn {
+                    dataset: s.dataset.clone(),
+                    column,
+                })
+            })
+            .collect())
+    };
+    let build = || LogicalPlanBuilder::from(view.plan.clone());
+    let mut lineage = Lineage {
+        always: reads(
+            build()
+                .aggregate(Vec::<Expr>::new(), vec![count(lit(1_i64))])?
+                .build()?,
+        )?,
+        ..Lineage::default()
+    };
+    for (at, field) in view.schema.fields().iter().enumerate() {
+        let column = Expr::Column(Column::from(view.plan.schema().qualified_field(at)));
+        let name: ColumnName = field
+            .name()
+            .parse()
+            .map_err(|e| DataFusionError::External(Box::new(e)))?;
+        // Selecting shows what a row reads, filtering what a predicate or the unit's NULL test does.
+        let mut read = reads(build().project(vec![column.clone()])?.build()?)?;
+        read.extend(reads(
+            build()
+                .filter(column.is_not_null())?
+                .aggregate(Vec::<Expr>::new(), vec![count(lit(1_i64))])?
+                .build()?,
+        )?);
+        if unit == Some(&name) {
+            lineage.always.extend(read.iter().cloned());
+        }
+        lineage.by_column.insert(name, read);
+    }
+    anchor(view, &mut lineage)?;
+    Ok(lineage)
+}
+
+/// Gives every dataset of the view a column that is always read, so that its footer is always covered.
+fn anchor(view: &View, lineage: &mut Lineage) -> Result<(), DataFusionError> {
+    for dataset in view.datasets()? {
+        if lineage.always.iter().all(|c| c.dataset != dataset) {
+            let read = lineage
+                .by_column
+                .values()
+                .flatten()
+                .find(|c| c.dataset == dataset)
+                .cloned();
+            lineage.always.extend(read);
+        }
+    }
+    Ok(())
+}
+
+/// The view's columns in their order, each of them listed in the file and none else.
+fn listed(draft: &Draft, view: &LogicalPlan) -> Result<Vec<ColumnName>, ProductError> {
+    let mut columns = Vec::new();
+    for field in view.schema().fields() {
+        let name: ColumnName = field.name().parse().map_err(|_| {
+            draft.error(
+                "view",
+                format!("has a column `{}`, which is no column name", field.name()),
+            )
+        })?;
+        if columns.contains(&name) {
+            return Err(draft.error(
+                "view",
+                format!("has two columns `{name}`; give one another name with AS"),
+            ));
+        }
+        if !draft.columns.contains_key(&name) {
+            return Err(draft.error(
+                format!("columns.{name}"),
+                "is not there; every column of the view has a class",
+            ));
+        }
+        columns.push(name);
+    }
+    match draft.columns.keys().find(|c| !columns.contains(c)) {
+        Some(extra) => Err(draft.error(format!("columns.{extra}"), "is no column of the view")),
+        None => Ok(columns),
+    }
+}
+
+/// Casts every column to the type it is registered as.
+fn finish(plan: LogicalPlan) -> Result<View, DataFusionError> {
+    let (mut columns, mut fields) = (Vec::new(), Vec::new());
+    for (at, field) in plan.schema().fields().iter().enumerate() {
+        let column = Expr::Column(Column::from(plan.schema().qualified_field(at)));
+        let to = plain_type(field.data_type());
+        let column = if *field.data_type() == to {
+            column
+        } else {
+            cast(column, to.clone())
+        };
+        columns.push(column.alias(field.name()));
+        fields.push(Field::new(field.name(), to, true));
+    }
+    let plan = LogicalPlanBuilder::from(plan).project(columns)?.build()?;
+    Ok(View {
+        plan,
+        schema: Arc::new(Schema::new(fields)),
+    })
+}
+
+/// The type that values of `t` have in a product: no views, no dictionaries.
+pub(crate) fn plain_type(t: &DataType) -> DataType {
+    match t {
+        DataType::Utf8View => DataType::Utf8,
+        DataType::BinaryView => DataType::Binary,
+        DataType::Dictionary(_, values) => plain_type(values),
+        DataType::RunEndEncoded(_, values) => plain_type(values.data_type()),
+        DataType::List(item) => DataType::List(plain_item(item)),
+        DataType::LargeList(item) => DataType::LargeList(plain_item(item)),
+        other => other.clone(),
+    }
+}
+
+fn plain_item(item: &Arc<Field>) -> Arc<Field> {
+    Arc::new(
+        item.as_ref()
+            .clone()
+            .with_data_type(plain_type(item.data_type())),
+    )
+}
+
+fn check_types(draft: &Draft, view: &View) -> Result<(), ProductError> {
+    let type_of = |name: &ColumnName| {
+        view.schema
+            .field_with_name(name.as_str())
+            .ok()
+            .map(|f| f.data_type().clone())
+    };
+    for field in view.schema.fields() {
+        if !is_flat(field.data_type()) {
+            let problem = format!(
+                "has the type {}, which no product can have",
+                field.data_type()
+            );
+            return Err(draft.error(format!("columns.{}", field.name()), problem));
+        }
+    }
+    for measure in &draft.measures {
+        if !type_of(&measure.column).is_some_and(|t| t.is_numeric()) {
+            return Err(draft.error(format!("measure.{}", measure.column), "is not a number"));
+        }
+    }
+    for dimension in &draft.dimensions {
+        let truncates = dimension
+            .roll_ups
+            .iter()
+            .any(|r| matches!(r.kind, guildhall_grant::product::RollUpKind::DateTrunc(_)));
+        if truncates && !type_of(&dimension.column).is_some_and(|t| t.is_temporal()) {
+            return Err(draft.error(
+                format!("dimension.{}", dimension.column),
+                "is no date or time, but has a `date_trunc`",
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn state(datasets: &BTreeMap<DatasetName, SchemaRef>) -> Result<SessionState, DataFusionError> {
+    let tables = MemorySchemaProvider::new();
+    for (name, schema) in datasets {
+        tables.register_table(name.to_string(), Arc::new(Shelf(Arc::clone(schema))))?;
+    }
+    let catalog = MemoryCatalogProvider::new();
+    catalog.register_schema(SCHEMA, Arc::new(tables))?;
+    let state =
+        bare_builder(base_config().with_default_catalog_and_schema(CATALOG, SCHEMA)).build();
+    state
+        .catalog_list()
+        .register_catalog(CATALOG.to_owned(), Arc::new(catalog));
+    Ok(state)
+}
+
+fn bare(sql: &str) -> &str {
+    sql.trim().trim_end_matches(';')
+}
+
+/// Plans one query; an error is a text for the department's own eyes.
+async fn query(state: &SessionState, sql: &str) -> Result<LogicalPlan, String> {
+    let plan = state
+        .create_logical_plan(sql)
+        .await
+        .map_err(|e| format!("cannot be planned: {}", e.strip_backtrace()))?;
+    SQLOptions::new()
+        .with_allow_ddl(false)
+        .with_allow_dml(false)
+        .with_allow_statements(false)
+        .verify_plan(&plan)
+        .map_err(|_| "is not a query".to_owned())?;
+    Ok(plan)
+}
+
+/// A dataset's schema; it holds no rows.
+#[derive(Debug)]
+struct Shelf(SchemaRef);
+
+#[async_trait::async_trait]
+impl TableProvider for Shelf {
+    fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.0)
+    }
+
+    fn table_type(&self) -> TableType {
+        TableType::Base
+    }
+
+    fn supports_filters_pushdown(
+        &self,
+        filters: &[&Expr],
+    ) -> Result<Vec<TableProviderFilterPushDown>, DataFusionError> {
+        Ok(vec![TableProviderFilterPushDown::Inexact; filters.len()])
+    }
+
+    async fn scan(
+        &self,
+        _: &dyn Session,
+        _: Option<&Vec<usize>>,
+        _: &[Expr],
+        _: Option<usize>,
+    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
+        Err(DataFusionError::Internal(
+            "a view was run without its datasets".to_owned(),
+        ))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::product::file::tests::SESSIONS;
+    use arrow::datatypes::TimeUnit;
+
+    pub(crate) fn datasets() -> BTreeMap<DatasetName, SchemaRef> {
+        let text = |n: &str| Field::new(n, DataType::Utf8, true);
+        let sessions = Schema::new(vec![
+            text("vehicle"),
+            text("car_park"),
+            Field::new(
+                "started",
+                DataType::Timestamp(TimeUnit::Microsecond, None),
+                true,
+            ),
+            Field::new("paid_pence", DataType::Int64, true),
+            text("notes"),
+        ]);
+        let car_parks = Schema::new(vec![
+            text("car_park"),
+            text("ward"),
+            Field::new("spaces", DataType::Int64, true),
+        ]);
+        BTreeMap::from([
+            ("sessions".parse().unwrap(), Arc::new(sessions)),
+            ("car_parks".parse().unwrap(), Arc::new(car_parks)),
+        ])
+    }
+
+    async fn plan(text: &str) -> Result<View, String> {
+        let draft = Draft::parse(text, "sessions.toml").unwrap();
+        plan_view(&draft, &datasets())
+            .await
+            .map_err(|e| e.to_string())
+    }
+
+    fn reads(names: &[(&str, &str)]) -> BTreeSet<DatasetColumn> {
+        names
+            .iter()
+            .map(|(d, c)| DatasetColumn {
+                dataset: d.parse().unwrap(),
+                column: c.parse().unwrap(),
+            })
+            .collect()
+    }
+
+    #[tokio::test]
+    async fn a_question_reads_its_columns_the_joins_and_the_unit() {
+        let view = plan(SESSIONS).await.unwrap();
+        let lineage = lineage(&view, Some(&"vehicle".parse().unwrap())).unwrap();
+        let join = [("sessions", "car_park"), ("car_parks", "car_park")];
+        assert_eq!(
+            lineage.always,
+            reads(&[join[0], join[1], ("sessions", "vehicle")])
+        );
+        assert_eq!(
+            lineage.by_column[&"ward".parse().unwrap()],
+            reads(&[join[0], join[1], ("car_parks", "ward")])
+        );
+        assert!(
+            !lineage
+                .by_column
+                .values()
+                .flatten()
+                .any(|c| c.column.as_str() == "notes")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_row_filter_and_a_mask_are_read_where_they_are_needed() {
+        let text = SESSIONS
+            .replace(
+                "unit =",
+                "row_filter = \"started > TIMESTAMP '2020-01-01'\"\nunit =",
+            )
+            .replace(
+                "class = \"quasi\", doc",
+                "class = \"quasi\", mask = \"left(ward, 2)\", doc",
+            );
+        let view = plan(&text).await.unwrap();
+        let lineage = lineage(&view, None).unwrap();
+        assert!(
+            lineage
+                .always
+                .is_superset(&reads(&[("sessions", "started")]))
+        );
+        assert_eq!(view.schema().field(1).data_type(), &DataType::Utf8);
+        assert!(view.plan().display_indent().to_string().contains("left("));
+    }
+
+    #[tokio::test]
+    async fn a_dataset_of_which_no_column_is_always_read_gets_an_anchor() {
+        let text = SESSIONS.replace(
+            "JOIN car_parks c ON s.car_park = c.car_park",
+            "CROSS JOIN car_parks c",
+        );
+        let lineage = lineage(&plan(&text).await.unwrap(), None).unwrap();
+        let datasets: BTreeSet<_> = lineage.always.iter().map(|c| c.dataset.as_str()).collect();
+        assert_eq!(datasets, BTreeSet::from(["car_parks", "sessions"]));
+    }
+
+    #[tokio::test]
+    async fn every_column_of_the_view_is_listed_and_none_else() {
+        let error = plan(&SESSIONS.replace("c.ward, s.started", "c.ward, c.spaces, s.started"))
+            .await
+            .unwrap_err();
+        assert!(error.contains("`columns.spaces` is not there"), "{error}");
+        let error = plan(&SESSIONS.replace("s.started, ", ""))
+            .await
+            .unwrap_err();
+        assert!(
+            error.contains("`columns.started` is no column of the view"),
+            "{error}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_view_is_a_query_over_datasets() {
+        for view in [
+            "DROP TABLE sessions",
+            "SELECT * FROM elsewhere",
+            "COPY sessions TO 'x.csv'",
+            "SET a.b = 1",
+        ] {
+            let line = SESSIONS.lines().find(|l| l.contains("view =")).unwrap();
+            let error = plan(&SESSIONS.replace(line, &format!("view = \"{view}\"")))
+                .await
+                .unwrap_err();
+            assert!(error.starts_with("sessions.toml: `view`"), "{error}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_measure_is_a_number() {
+        let error = plan(&SESSIONS.replace("s.paid_pence", "s.notes AS paid_pence"))
+            .await
+            .unwrap_err();
+        assert!(
+            error.contains("`measure.paid_pence` is not a number"),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,93 @@
+//! An admitted plan over products becomes a plan over this node's own datasets.
+
+use crate::product::{Served, dataset_of};
+use datafusion::catalog::TableProvider;
+use datafusion::common::tree_node::Transformed;
+use datafusion::common::{Column, DataFusionError, TableReference};
+use datafusion::datasource::provider_as_source;
+use datafusion::logical_expr::utils::conjunction;
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
+use guildhall_model::{DatasetName, ProductRef};
+use guildhall_plan::profile::product_of;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// The products of one fragment.
+pub(crate) type ServedProducts = BTreeMap<ProductRef, Arc<Served>>;
+/// The tables of one fragment, to be read with the keys lent for it.
+pub(crate) type Tables = BTreeMap<DatasetName, Arc<dyn TableProvider>>;
+
+/// Replaces every product in `plan` by its relation: view, row filter, masks, over `tables`.
+pub(crate) fn expand(
+    plan: LogicalPlan,
+    products: &ServedProducts,
+    tables: &Tables,
+) -> Result<LogicalPlan, DataFusionError> {
+    let expanded = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::TableScan(scan) => {
+            Ok(Transformed::yes(product_scan(&scan, products, tables)?))
+        }
+        // Whether a column may be NULL is the relation's to say, all the way up.
+        other => Ok(Transformed::yes(other.recompute_schema()?)),
+    })?;
+    Ok(expanded.data)
+}
+
+/// The relation of one product over `tables`, its columns named by `name`.
+pub(crate) fn relation(
+    served: &Served,
+    name: &TableReference,
+    tables: &Tables,
+) -> Result<LogicalPlan, DataFusionError> {
+    let plan = over(served.view().plan().clone(), tables)?;
+    let columns: Vec<Expr> = (0..plan.schema().fields().len())
+        .map(|at| {
+            let (qualifier, field) = plan.schema().qualified_field(at);
+            let column = Expr::Column(Column::from((qualifier, field)));
+            column.alias_qualified(Some(name.clone()), field.name())
+        })
+        .collect();
+    LogicalPlanBuilder::from(plan).project(columns)?.build()
+}
+
+fn product_scan(
+    scan: &TableScan,
+    products: &ServedProducts,
+    tables: &Tables,
+) -> Result<LogicalPlan, DataFusionError> {
+    let missing =
+        || DataFusionError::Internal("an admitted plan reads what was not admitted".to_owned());
+    let served = product_of(&scan.table_name)
+        .ok()
+        .and_then(|p| products.get(&p))
+        .ok_or_else(missing)?;
+    let mut builder = LogicalPlanBuilder::from(relation(served, &scan.table_name, tables)?);
+    if let Some(predicate) = conjunction(scan.filters.iter().cloned()) {
+        builder = builder.filter(predicate)?;
+    }
+    let read: Vec<Expr> = scan
+        .projected_schema
+        .columns()
+        .into_iter()
+        .map(Expr::Column)
+        .collect();
+    builder.project(read)?.limit(0, scan.fetch)?.build()
+}
+
+/// Puts the tables of this fragment in the place of those that a view was planned over.
+fn over(plan: LogicalPlan, tables: &Tables) -> Result<LogicalPlan, DataFusionError> {
+    let replaced = plan.transform_up_with_subqueries(|node| match node {
+        LogicalPlan::TableScan(mut scan) => {
+            let table = dataset_of(&scan.table_name).and_then(|d| tables.get(&d));
+            let Some(table) = table else {
+                return Err(DataFusionError::Internal(
+                    "a view reads a dataset that is not at hand".to_owned(),
+                ));
+            };
+            scan.source = provider_as_source(Arc::clone(table));
+            Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
+        }
+        other => Ok(Transformed::no(other)),
+    })?;
+    Ok(replaced.data)
+}

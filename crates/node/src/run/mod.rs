@@ -1,0 +1,350 @@
+//! One fragment, from the request to what leaves.
+//!
+//! The order is fixed by types: each step takes what only the step before it can make.
+//!
+//! ```text
+//! verify, replay   -> FreshGrant        whose leave it is, used once
+//! admit            -> AdmittedFragment  what is read and what it may be released as
+//! permit           -> Permitted         the department's policy agrees, and it is written down
+//! plan             -> Planned           views, row filters, masks; the columns that will be read
+//! borrow           -> Keyed             the keys of those columns, lent for this grant
+//! run              -> Released          through the gate, the only way to a message
+//! ```
+
+mod cells;
+mod door;
+mod expand;
+mod lend;
+mod stream;
+
+pub(crate) use door::{Door, FreshGrant};
+pub(crate) use lend::LendError;
+pub(crate) use stream::{Answer, Turns};
+
+use crate::admit::{AdmittedFragment, Shape, admit};
+use crate::audit::Log;
+use crate::authority::Authority;
+use crate::engine::Engine;
+use crate::error::{Privacy, RunError};
+use crate::product::{Products, Served, ShelfError, scans};
+use datafusion::catalog::TableProvider;
+use datafusion::common::TableReference;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
+use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
+use guildhall_disclosure::{CellRule, Gate, Rule};
+use guildhall_model::{Digest, PeerId, Role, SharedClock};
+use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
+use guildhall_proto::node::v1::RunRequest;
+use guildhall_store::{LentKeys, SealedDataset, SealedTable};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+use tonic::Status;
+
+/// What answers fragments.
+#[derive(Debug)]
+pub(crate) struct Runner {
+    pub(crate) door: Door,
+    pub(crate) products: Products,
+    pub(crate) policies: Policies,
+    pub(crate) engine: Engine,
+    pub(crate) authority: Arc<dyn Authority>,
+    pub(crate) log: Log,
+    pub(crate) clock: SharedClock,
+    pub(crate) turns: Turns,
+    pub(crate) longest: Duration,
+}
+
+impl Runner {
+    /// Answers one request of `peer`, or says what the caller may learn of why not.
+    pub(crate) async fn answer(
+        &self,
+        peer: &PeerId,
+        request: RunRequest,
+    ) -> Result<Answer, Status> {
+        let reference = Digest::of(&request.fragment);
+        let mut privacy = Privacy::Cells;
+        match self
+            .answer_or_fault(peer, request, reference, &mut privacy)
+            .await
+        {
+            Ok(answer) => Ok(answer),
+            Err(error) => {
+                let detail = error.detail(privacy);
+                tracing::info!(%peer, fragment = reference.short(8), error = detail, "a fragment was not answered");
+                Err(error.status(privacy, &reference))
+            }
+        }
+    }
+
+    async fn answer_or_fault(
+        &self,
+        peer: &PeerId,
+        request: RunRequest,
+        fragment: Digest,
+        privacy: &mut Privacy,
+    ) -> Result<Answer, RunError> {
+        if !matches!(peer.role, Role::Gateway | Role::CleanRoom) {
+            return Err(RunError::Role { role: peer.role });
+        }
+        let envelope = request.grant.ok_or(RunError::Missing { field: "grant" })?;
+        let grant = match self.door.enter(envelope, peer, fragment, self.clock.now()) {
+            Ok(grant) => grant,
+            Err(source) => {
+                self.refused(peer, fragment, None, &source.to_string())?;
+                return Err(RunError::Grant { source });
+            }
+        };
+        let turn = self.turns.take().await?;
+        let served = self.serve(&grant).await?;
+        let admitted = match admit(
+            grant.clone(),
+            served,
+            &request.fragment,
+            self.engine.state(),
+        ) {
+            Ok(admitted) => admitted,
+            Err(source) => {
+                self.refused(
+                    peer,
+                    fragment,
+                    Some(&grant),
+                    &guildhall_telemetry::error_chain(&source),
+                )?;
+                return Err(RunError::Admission { source });
+            }
+        };
+        if matches!(admitted.shape(), Shape::Rows(_)) {
+            *privacy = Privacy::Rows;
+        }
+        let permitted = self.permit(admitted, peer)?;
+        let planned = self.plan(permitted)?;
+        let keyed = self.borrow(planned).await?;
+        self.start(keyed, turn).await
+    }
+
+    /// The products of the grant, at the versions that it names.
+    async fn serve(&self, grant: &FreshGrant) -> Result<Vec<Arc<Served>>, RunError> {
+        let mut served = Vec::new();
+        for granted in &grant.products {
+            let product = if granted.department == self.door.node().department {
+                self.products.serve(&granted.product, granted.version).await
+            } else {
+                let (name, version) = (granted.product.clone(), granted.version);
+                Err(ShelfError::NoSuchProduct { name, version })
+            };
+            served.push(product.map_err(|source| RunError::Shelf { source })?);
+        }
+        Ok(served)
+    }
+
+    /// Asks the department's policy about every product that is read, and writes the decision down.
+    fn permit(&self, admitted: AdmittedFragment, peer: &PeerId) -> Result<Permitted, RunError> {
+        let grant = admitted.grant();
+        let asker = Asker::named(grant.principal.clone());
+        let mut policies = Vec::new();
+        for read in admitted.reads() {
+            let Some(served) = admitted.products().get(&read.product) else {
+                continue;
+            };
+            let product = served.product();
+            let subject = Subject {
+                product: read.product.clone(),
+                class: product.class,
+                purposes: product.purposes.clone(),
+                conforms_to: product.conforms_to.clone(),
+            };
+            let decision = self.policies.decide(&Question {
+                asker: &asker,
+                action: Action::of(grant.output),
+                subject: &subject,
+                purpose: &grant.purpose,
+                columns: &read.columns,
+                gateway: peer,
+                council: &grant.council,
+            });
+            match decision {
+                PolicyDecision::Permit { policies: named } => policies.extend(named),
+                PolicyDecision::Forbid { policies } => {
+                    let mut entry = entry(&admitted, peer, Decision::Forbid);
+                    entry.policies.clone_from(&policies);
+                    entry.reason = Some(Reason::new("policy"));
+                    self.append(&entry)?;
+                    return Err(RunError::Policy { policies });
+                }
+            }
+        }
+        policies.sort_unstable();
+        policies.dedup();
+        let mut entry = entry(&admitted, peer, Decision::Permit);
+        entry.policies = policies;
+        self.append(&entry)?;
+        Ok(Permitted(admitted))
+    }
+
+    /// Expands and optimises; from here on the columns that will be read stand fast.
+    fn plan(&self, permitted: Permitted) -> Result<Planned, RunError> {
+        let Permitted(admitted) = permitted;
+        let lent = LentKeys::default();
+        let datasets: BTreeMap<_, Arc<SealedDataset>> = admitted
+            .products()
+            .values()
+            .flat_map(|s| s.datasets().clone())
+            .collect();
+        let tables: expand::Tables = datasets
+            .iter()
+            .map(|(name, dataset)| {
+                let table = SealedTable::new(Arc::clone(dataset), Arc::clone(&lent));
+                (name.clone(), Arc::new(table) as Arc<dyn TableProvider>)
+            })
+            .collect();
+        let (plan, rule) = match admitted.shape() {
+            Shape::Rows(plan) => (
+                expand::expand(plan.clone(), admitted.products(), &tables)?,
+                None,
+            ),
+            Shape::Cells(query) => {
+                let missing =
+                    || datafusion::error::DataFusionError::Internal("no such product".to_owned());
+                let served = admitted
+                    .products()
+                    .get(&query.product)
+                    .ok_or_else(missing)?;
+                let name = TableReference::full(
+                    query.product.council.as_str(),
+                    query.product.department.as_str(),
+                    query.product.product.as_str(),
+                );
+                let relation = expand::relation(served, &name, &tables)?;
+                let cells = cells::cell_plan(
+                    query,
+                    served.product(),
+                    served.view().schema(),
+                    relation,
+                    &name,
+                )?;
+                (cells.plan, Some(cells.rule))
+            }
+        };
+        let plan = self.engine.optimise(&plan)?;
+        Ok(Planned {
+            grant: admitted.grant().clone(),
+            plan,
+            rule,
+            datasets,
+            lent,
+        })
+    }
+
+    /// Borrows the keys of the columns that the plan reads: once, for this grant alone.
+    async fn borrow(&self, planned: Planned) -> Result<Keyed, RunError> {
+        let Planned {
+            grant,
+            plan,
+            rule,
+            datasets,
+            lent,
+        } = planned;
+        let wanted = lend::wanted(&scans(&plan)?, &datasets);
+        let keys = lend::borrow_keys(
+            self.authority.as_ref(),
+            grant.envelope(),
+            &grant.fragment,
+            wanted,
+        )
+        .await
+        .map_err(|source| RunError::Keys { source })?;
+        // The cell is fresh: nobody else can have set it.
+        let _ = lent.set(keys);
+        Ok(Keyed { grant, plan, rule })
+    }
+
+    /// Starts the work; what it releases comes out of the answer.
+    async fn start(&self, keyed: Keyed, turn: stream::Turn) -> Result<Answer, RunError> {
+        let Keyed { grant, plan, rule } = keyed;
+        let physical: Arc<dyn ExecutionPlan> = self.engine.physical(&plan).await?;
+        let (rule, privacy) = match rule {
+            None => (Rule::OpenRows, Privacy::Rows),
+            Some(cells) => (Rule::Cells(cells), Privacy::Cells),
+        };
+        let gate = Gate::new(rule, physical.schema())?;
+        let work = stream::Work {
+            physical,
+            context: self.engine.state().task_ctx(),
+            gate,
+            privacy,
+            fragment: grant.fragment,
+            longest: self.longest,
+            turn,
+        };
+        Ok(work.start()?)
+    }
+
+    fn refused(
+        &self,
+        peer: &PeerId,
+        fragment: Digest,
+        grant: Option<&FreshGrant>,
+        reason: &str,
+    ) -> Result<(), RunError> {
+        let mut entry = Entry::new(Event::AdmitFragment, Decision::Forbid);
+        entry.peer = Some(peer.clone());
+        entry.fragment = Some(fragment);
+        entry.reason = Some(Reason::new(reason));
+        if let Some(grant) = grant {
+            entry.grant = Some(grant.id.clone());
+            entry.principal = Some(grant.principal.clone());
+            entry.purpose = Some(grant.purpose.clone());
+            entry.query = Some(grant.query.clone());
+        }
+        self.append(&entry)
+    }
+
+    fn append(&self, entry: &Entry) -> Result<(), RunError> {
+        self.log
+            .append(entry, self.clock.now())
+            .map(drop)
+            .map_err(|source| RunError::Log { source })
+    }
+}
+
+fn entry(admitted: &AdmittedFragment, peer: &PeerId, decision: Decision) -> Entry {
+    let grant = admitted.grant();
+    let mut entry = Entry::new(Event::AdmitFragment, decision);
+    entry.peer = Some(peer.clone());
+    entry.principal = Some(grant.principal.clone());
+    entry.purpose = Some(grant.purpose.clone());
+    entry.query = Some(grant.query.clone());
+    entry.grant = Some(grant.id.clone());
+    entry.fragment = Some(grant.fragment);
+    entry.products = admitted.seen();
+    entry.output = Some(grant.output);
+    entry.mode = Some(match admitted.shape() {
+        Shape::Rows(_) => Mode::Open,
+        Shape::Cells(_) => Mode::Local,
+    });
+    entry
+}
+
+/// An admitted fragment that the department's policy agrees to, written down.
+#[derive(Debug)]
+struct Permitted(AdmittedFragment);
+
+/// An optimised plan over this node's datasets, without keys.
+#[derive(Debug)]
+struct Planned {
+    grant: FreshGrant,
+    plan: LogicalPlan,
+    rule: Option<CellRule>,
+    datasets: BTreeMap<guildhall_model::DatasetName, Arc<SealedDataset>>,
+    lent: LentKeys,
+}
+
+/// A plan whose tables hold the keys lent for it.
+#[derive(Debug)]
+struct Keyed {
+    grant: FreshGrant,
+    plan: LogicalPlan,
+    rule: Option<CellRule>,
+}

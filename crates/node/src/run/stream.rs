@@ -1,0 +1,282 @@
+//! Running a plan and sending what the gate lets go.
+//!
+//! The plan runs in one task, the gate and the writing of messages in another, so that both of two cores have
+//! work. Between them and to the caller are bounded channels: a slow reader slows the scan. Whoever drops the
+//! answer stops both tasks at once, and with them the engine's own.
+
+use crate::error::{Privacy, RunError};
+use crate::wire::Encoder;
+use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
+use datafusion::error::DataFusionError;
+use datafusion::execution::TaskContext;
+use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use futures::{Stream, StreamExt};
+use guildhall_disclosure::Gate;
+use guildhall_model::Digest;
+use guildhall_proto::node::v1::ArrowMessage;
+use guildhall_telemetry::spawn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
+use tonic::Status;
+
+/// Batches between the engine and the gate.
+const BATCHES_AHEAD: usize = 4;
+/// Messages between the gate and the caller.
+const MESSAGES_AHEAD: usize = 4;
+
+/// How many fragments may run, and how many may wait for it.
+#[derive(Debug)]
+pub(crate) struct Turns {
+    running: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
+
+/// Leave to run; given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Turn {
+    _running: OwnedSemaphorePermit,
+}
+
+impl Turns {
+    pub(crate) fn new(running: usize, waiting: usize) -> Self {
+        Self {
+            running: Arc::new(Semaphore::new(running)),
+            waiting: Arc::new(Semaphore::new(waiting)),
+        }
+    }
+
+    /// Waits for a turn, unless too many do already.
+    pub(crate) async fn take(&self) -> Result<Turn, RunError> {
+        if let Ok(running) = Arc::clone(&self.running).try_acquire_owned() {
+            return Ok(Turn { _running: running });
+        }
+        let _waiting = Arc::clone(&self.waiting)
+            .try_acquire_owned()
+            .map_err(|_| RunError::Busy)?;
+        let running = Arc::clone(&self.running)
+            .acquire_owned()
+            .await
+            .map_err(|_| RunError::Busy)?;
+        Ok(Turn { _running: running })
+    }
+}
+
+/// A plan that is ready to run.
+#[derive(Debug)]
+pub(crate) struct Work {
+    pub(crate) physical: Arc<dyn ExecutionPlan>,
+    pub(crate) context: Arc<TaskContext>,
+    pub(crate) gate: Gate,
+    pub(crate) privacy: Privacy,
+    pub(crate) fragment: Digest,
+    pub(crate) longest: Duration,
+    pub(crate) turn: Turn,
+}
+
+impl Work {
+    /// Starts both tasks. The first message is the schema, which says nothing of the data.
+    pub(crate) fn start(self) -> Result<Answer, DataFusionError> {
+        let Self {
+            physical,
+            context,
+            gate,
+            privacy,
+            fragment,
+            longest,
+            turn,
+        } = self;
+        let rows = execute_stream(physical, context)?;
+        let (batches, computed) = mpsc::channel(BATCHES_AHEAD);
+        let (messages, answer) = mpsc::channel(MESSAGES_AHEAD);
+        let (encoder, first) = Encoder::new(&gate.schema());
+        // There is room for it: the channel is new.
+        let _ = messages.try_send(Ok(Part::Message(first)));
+        spawn(compute(rows, batches, longest, turn));
+        spawn(async move {
+            let report = messages.clone();
+            let released = match privacy {
+                Privacy::Rows => release_rows(computed, gate, encoder, &messages).await,
+                Privacy::Cells => release_cells(computed, gate, encoder, &messages).await,
+            };
+            let last = match released {
+                Ok(()) => Ok(Part::End),
+                Err(error) => {
+                    let detail = error.detail(privacy);
+                    tracing::warn!(
+                        fragment = fragment.short(8),
+                        error = detail,
+                        "a fragment failed while it ran"
+                    );
+                    Err(error.status(privacy, &fragment))
+                }
+            };
+            // Nobody may be listening any more.
+            let _ = report.send(last).await;
+        });
+        Ok(Answer {
+            parts: answer,
+            fragment,
+            privacy,
+            ended: false,
+        })
+    }
+}
+
+/// What the engine gives: a batch, or `None` when it has no more. A channel that just closes has broken off.
+type Computed = Result<Option<RecordBatch>, RunError>;
+
+/// Pulls rows out of the engine until there are no more, nobody wants them, or time is up.
+async fn compute(
+    mut rows: SendableRecordBatchStream,
+    batches: mpsc::Sender<Computed>,
+    longest: Duration,
+    _turn: Turn,
+) {
+    let work = async {
+        while let Some(next) = rows.next().await {
+            let failed = next.is_err();
+            if batches
+                .send(next.map(Some).map_err(RunError::from))
+                .await
+                .is_err()
+                || failed
+            {
+                return;
+            }
+        }
+        let _ = batches.send(Ok(None)).await;
+    };
+    tokio::select! {
+        () = batches.closed() => {}
+        timed = tokio::time::timeout(longest, work) => {
+            if timed.is_err() {
+                // If there is no room, the reader finds the channel closed without an end.
+                let _ = batches.try_send(Err(RunError::TooLong { seconds: longest.as_secs() }));
+            }
+        }
+    }
+}
+
+/// The next batch, if there is one.
+async fn next(computed: &mut mpsc::Receiver<Computed>) -> Computed {
+    let broke_off = || {
+        Err(RunError::from(DataFusionError::Internal(
+            "the work broke off".to_owned(),
+        )))
+    };
+    computed.recv().await.unwrap_or_else(broke_off)
+}
+
+type Messages = mpsc::Sender<Result<Part, Status>>;
+
+async fn release_rows(
+    mut computed: mpsc::Receiver<Computed>,
+    mut gate: Gate,
+    mut encoder: Encoder,
+    messages: &Messages,
+) -> Result<(), RunError> {
+    while let Some(batch) = next(&mut computed).await? {
+        let released = gate.release(&batch)?;
+        let full = encoder
+            .push(released)
+            .map_err(|source| RunError::Encode { source })?;
+        if !send(messages, full).await {
+            return Ok(());
+        }
+    }
+    let rest = encoder
+        .finish()
+        .map_err(|source| RunError::Encode { source })?;
+    send(messages, rest).await;
+    Ok(())
+}
+
+/// Gathers every cell before any is weighed: what leaves says nothing of the order of the work.
+async fn release_cells(
+    mut computed: mpsc::Receiver<Computed>,
+    mut gate: Gate,
+    mut encoder: Encoder,
+    messages: &Messages,
+) -> Result<(), RunError> {
+    let mut cells = Vec::new();
+    loop {
+        tokio::select! {
+            () = messages.closed() => return Ok(()),
+            next = next(&mut computed) => match next? {
+                Some(batch) => cells.push(batch),
+                None => break,
+            },
+        }
+    }
+    let whole =
+        concat_batches(gate.input(), &cells).map_err(|source| RunError::Encode { source })?;
+    drop(cells);
+    let released = gate.release(&whole)?;
+    let mut full = encoder
+        .push(released)
+        .map_err(|source| RunError::Encode { source })?;
+    full.extend(
+        encoder
+            .finish()
+            .map_err(|source| RunError::Encode { source })?,
+    );
+    send(messages, full).await;
+    Ok(())
+}
+
+async fn send(messages: &Messages, full: Vec<ArrowMessage>) -> bool {
+    for message in full {
+        if messages.send(Ok(Part::Message(message))).await.is_err() {
+            return false;
+        }
+    }
+    true
+}
+
+#[derive(Debug)]
+enum Part {
+    Message(ArrowMessage),
+    End,
+}
+
+/// The messages of one answer. Dropping it stops the work behind it.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    parts: mpsc::Receiver<Result<Part, Status>>,
+    fragment: Digest,
+    privacy: Privacy,
+    ended: bool,
+}
+
+impl Stream for Answer {
+    type Item = Result<ArrowMessage, Status>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        self.parts.poll_recv(cx).map(|part| match part {
+            Some(Ok(Part::Message(message))) => Some(Ok(message)),
+            Some(Ok(Part::End)) => {
+                self.ended = true;
+                None
+            }
+            Some(Err(status)) => {
+                self.ended = true;
+                Some(Err(status))
+            }
+            // Invariant: an answer that breaks off is never taken for a whole one.
+            None => {
+                self.ended = true;
+                let fault = RunError::from(DataFusionError::Internal(
+                    "a task ended without a word".to_owned(),
+                ));
+                Some(Err(fault.status(self.privacy, &self.fragment)))
+            }
+        })
+    }
+}
