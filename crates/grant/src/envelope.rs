@@ -116,9 +116,7 @@ pub fn verify<S: Statement>(
     {
         return Err(EnvelopeError::NotSigned);
     }
-    let wire = S::Wire::decode(payload.as_slice())
-        .map_err(|source| EnvelopeError::Undecodable { source })?;
-    S::from_wire(wire).map_err(|source| EnvelopeError::IllFormed { source })
+    read(payload)
 }
 
 /// An envelope from its bytes; nothing in it is verified yet.
@@ -154,3 +152,32 @@ pub fn pae(payload_type: &str, payload: &[u8]) -> Vec<u8> {
     out.extend_from_slice(payload);
     out
 }
+
+/// The statement that `envelope` holds, unverified.
+///
+/// For who was handed it by a peer it trusts for exactly this, as a gateway is handed products
+/// by its council's authority.
+pub fn read_unverified<S: Statement>(envelope: &proto::Envelope) -> Result<S, EnvelopeError> {
+    let proto::Envelope {
+        payload_type,
+        payload,
+        ..
+    } = envelope;
+    if payload.len() > MAX_PAYLOAD {
+        return Err(EnvelopeError::TooLarge);
+    }
+    if payload_type != S::PAYLOAD_TYPE {
+        return Err(EnvelopeError::WrongType {
+            expected: S::PAYLOAD_TYPE,
+        });
+    }
+    read(payload)
+}
+
+fn read<S: Statement>(payload: &[u8]) -> Result<S, EnvelopeError> {
+    let wire = S::Wire::decode(payload).map_err(|source| EnvelopeError::Undecodable { source })?;
+    S::from_wire(wire).map_err(|source| EnvelopeError::IllFormed { source })
+}
+
+#[cfg(test)]
+mod tests;

@@ -288,3 +288,6 @@ pub fn verify(
     }
     Ok(VerifiedGrant(grant))
 }
+
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,15 @@ impl SigningKey {
         VerifyingKey(bytes)
     }
 
+    #[cfg(test)]
+    pub(crate) fn from_seed(seed: &[u8]) -> Self {
+        let pair = Ed25519KeyPair::from_seed_unchecked(seed).unwrap();
+        Self {
+            pair,
+            pkcs8: Zeroizing::default(),
+        }
+    }
+
     pub(crate) fn sign(&self, message: &[u8]) -> Vec<u8> {
         self.pair.sign(message).as_ref().to_vec()
     }
@@ -115,6 +124,7 @@ impl fmt::Debug for VerifyingKey {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[test]
     fn a_key_reads_back_from_its_pkcs8() {
@@ -140,6 +150,13 @@ mod tests {
             format!("{key:?}"),
             format!("SigningKey({})", key.public().id())
         );
+    }
+
+    proptest! {
+        #[test]
+        fn random_bytes_are_no_private_key(bytes in prop::collection::vec(any::<u8>(), 0..120)) {
+            prop_assert_eq!(SigningKey::from_pkcs8(&bytes).err(), Some(KeyError::NotPkcs8));
+        }
     }
 
     #[test]

@@ -25,3 +25,6 @@ pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use replay::ReplayGuard;
 pub use token::{AccessToken, TokenCheck, TokenError, VerifiedToken};
 pub use wire::WireError;
+
+#[cfg(test)]
+mod arbitrary;

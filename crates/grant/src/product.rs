@@ -6,7 +6,7 @@ mod wire;
 use crate::wire::WireError;
 use guildhall_model::{
     ColumnClass, ColumnName, CouncilName, DatasetName, DepartmentName, Digest, PeerId, ProductName,
-    ProductRef, Purpose, ReleaseClass,
+    ProductRef, Purpose, ReleaseClass, Role,
 };
 use std::collections::BTreeSet;
 
@@ -183,10 +183,16 @@ impl Product {
         self.dimensions.iter().try_for_each(Dimension::check)?;
         self.measures.iter().try_for_each(Measure::check)?;
         self.check_class()?;
-        if self.node.council != self.council || self.node.department != self.department {
+        let PeerId {
+            council,
+            department,
+            role,
+            ..
+        } = &self.node;
+        if (council, department, *role) != (&self.council, &self.department, Role::Node) {
             return Err(WireError::Rule {
                 field: "node",
-                rule: "is not of the product's department",
+                rule: "is no node of the department",
             });
         }
         Ok(())
@@ -291,3 +297,6 @@ fn once<'a>(
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests;

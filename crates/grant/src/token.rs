@@ -203,3 +203,84 @@ impl Statement for AccessToken {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::SigningKey;
+    use crate::arbitrary::{LIFE, a_token, n, start};
+    use crate::envelope::sign;
+    use std::time::Duration;
+
+    fn at(now: Timestamp) -> Result<VerifiedToken, TokenError> {
+        let key = SigningKey::generate().unwrap();
+        let check = TokenCheck {
+            council: &n("northmoor"),
+            now,
+        };
+        verify(&sign(&a_token(), &key), &[key.public()], &check)
+    }
+
+    #[test]
+    fn the_right_token_is_verified() {
+        assert_eq!(*at(start()).unwrap(), a_token());
+    }
+
+    #[test]
+    fn a_token_counts_within_its_time_and_the_skew() {
+        let tick = Duration::from_micros(1);
+        let end = start().after(LIFE).after(CLOCK_SKEW);
+        let first = start().before(CLOCK_SKEW);
+        assert!(matches!(
+            at(first.before(tick)),
+            Err(TokenError::NotYet { .. })
+        ));
+        at(first).unwrap();
+        at(end.before(tick)).unwrap();
+        let error = at(end).unwrap_err();
+        assert!(matches!(error, TokenError::Expired { .. }));
+        assert_eq!(error.help(), Some("sign in again"));
+    }
+
+    #[test]
+    fn a_council_speaks_of_its_own_principals_alone() {
+        let southmoor = SigningKey::generate().unwrap();
+        let forged = sign(&a_token(), &southmoor);
+        let check = TokenCheck {
+            council: &n("southmoor"),
+            now: start(),
+        };
+        let error = verify(&forged, &[southmoor.public()], &check).unwrap_err();
+        assert!(matches!(error, TokenError::WrongCouncil { .. }), "{error}");
+
+        let northmoor = SigningKey::generate().unwrap();
+        let (north, south) = (n("northmoor"), n("southmoor"));
+        let (north_keys, south_keys) = ([northmoor.public()], [southmoor.public()]);
+        let trusted = [(&north, &north_keys[..]), (&south, &south_keys[..])];
+        let error = verify_any(&forged, trusted, start()).unwrap_err();
+        assert!(matches!(error, TokenError::WrongCouncil { .. }), "{error}");
+        verify_any(&sign(&a_token(), &northmoor), trusted, start()).unwrap();
+        let stranger = sign(&a_token(), &SigningKey::generate().unwrap());
+        let error = verify_any(&stranger, trusted, start()).unwrap_err();
+        assert_eq!(
+            error,
+            TokenError::NotStated {
+                source: EnvelopeError::NotSigned
+            }
+        );
+    }
+
+    #[test]
+    fn an_id_and_roles_stay_short_and_printable() {
+        for id in [String::new(), "x".repeat(129), "a\nb".into()] {
+            assert!(AccessToken::from_wire(AccessToken { id, ..a_token() }.to_wire()).is_err());
+        }
+        for roles in [
+            vec![String::new()],
+            vec!["x".repeat(129)],
+            vec!["a".into(); 129],
+        ] {
+            assert!(AccessToken::from_wire(AccessToken { roles, ..a_token() }.to_wire()).is_err());
+        }
+    }
+}

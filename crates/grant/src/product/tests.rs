@@ -1,0 +1,217 @@
+use super::*;
+use crate::Statement;
+use crate::arbitrary::{a_product, any_product, n};
+use proptest::prelude::*;
+
+fn refused(change: impl FnOnce(&mut Product)) -> WireError {
+    let mut product = a_product();
+    change(&mut product);
+    let error = product.check().unwrap_err();
+    assert_eq!(Product::from_wire(product.to_wire()), Err(error.clone()));
+    error
+}
+
+#[test]
+fn a_product_that_fits_is_accepted() {
+    a_product().check().unwrap();
+}
+
+#[test]
+fn an_aggregate_product_names_its_unit_and_minimum() {
+    assert_eq!(
+        refused(|p| p.unit = None),
+        WireError::Missing { field: "unit" }
+    );
+    let error = refused(|p| p.minimum_group = 0);
+    assert_eq!(error.to_string(), "`minimum_group` is 0");
+}
+
+#[test]
+fn only_an_open_product_says_how_many_rows_it_has() {
+    let error = refused(|p| p.row_count = Some(9));
+    assert!(matches!(
+        error,
+        WireError::Rule {
+            field: "row_count",
+            ..
+        }
+    ));
+    let open = Product {
+        class: ReleaseClass::Open,
+        row_count: Some(9),
+        ..a_product()
+    };
+    open.check().unwrap();
+}
+
+#[test]
+fn unit_dimensions_and_measures_are_columns() {
+    let error = refused(|p| p.unit = Some(n("plate")));
+    assert_eq!(
+        error,
+        WireError::NoSuchColumn {
+            field: "unit",
+            name: "plate".into()
+        }
+    );
+    let error = refused(|p| p.dimensions[0].column = n("plate"));
+    assert_eq!(
+        error,
+        WireError::NoSuchColumn {
+            field: "dimensions",
+            name: "plate".into()
+        }
+    );
+    let error = refused(|p| p.measures[0].column = n("plate"));
+    assert_eq!(
+        error,
+        WireError::NoSuchColumn {
+            field: "measures",
+            name: "plate".into()
+        }
+    );
+}
+
+#[test]
+fn nothing_is_declared_twice() {
+    let error = refused(|p| p.columns.push(p.columns[0].clone()));
+    assert_eq!(
+        error,
+        WireError::Twice {
+            field: "columns",
+            name: "vehicle".into()
+        }
+    );
+    let error = refused(|p| p.dimensions.push(p.dimensions[0].clone()));
+    assert_eq!(
+        error,
+        WireError::Twice {
+            field: "dimensions",
+            name: "started".into()
+        }
+    );
+    let error = refused(|p| p.measures.push(p.measures[0].clone()));
+    assert_eq!(
+        error,
+        WireError::Twice {
+            field: "measures",
+            name: "paid_pence".into()
+        }
+    );
+    let error = refused(|p| {
+        let again = p.dimensions[0].roll_ups[0].clone();
+        p.dimensions[0].roll_ups.push(again);
+    });
+    assert_eq!(
+        error,
+        WireError::Twice {
+            field: "dimensions.roll_ups",
+            name: "month".into()
+        }
+    );
+}
+
+#[test]
+fn roll_ups_are_named_and_of_a_known_unit_or_of_values() {
+    let roll_up = |name: &str, kind| RollUp {
+        name: name.into(),
+        kind,
+    };
+    for bad in [
+        roll_up("", RollUpKind::DateTrunc("day".into())),
+        roll_up("a", RollUpKind::DateTrunc("minute".into())),
+        roll_up("a", RollUpKind::DateTrunc("Day".into())),
+        roll_up("a", RollUpKind::Group(vec![])),
+    ] {
+        refused(|p| p.dimensions[0].roll_ups = vec![bad]);
+    }
+}
+
+#[test]
+fn bounds_are_finite_and_in_order() {
+    for (lower, upper) in [
+        (1.0, 0.0),
+        (f64::NAN, 1.0),
+        (0.0, f64::NAN),
+        (0.0, f64::INFINITY),
+        (f64::NEG_INFINITY, 0.0),
+    ] {
+        refused(|p| {
+            p.measures[0] = Measure {
+                column: n("paid_pence"),
+                lower,
+                upper,
+            }
+        });
+    }
+}
+
+#[test]
+fn a_product_is_served_by_a_node_of_its_department() {
+    for node in [
+        "spiffe://southmoor/parking/node/a",
+        "spiffe://northmoor/highways/node/a",
+        "spiffe://northmoor/parking/gateway/a",
+    ] {
+        let error = refused(|p| p.node = n(node));
+        assert!(
+            matches!(error, WireError::Rule { field: "node", .. }),
+            "{node}"
+        );
+    }
+}
+
+#[test]
+fn a_product_has_a_version_and_columns() {
+    refused(|p| p.version = 0);
+    refused(|p| {
+        p.columns.clear();
+        p.dimensions.clear();
+        p.measures.clear();
+        p.unit = None;
+        p.class = ReleaseClass::Open;
+    });
+}
+
+#[test]
+fn a_question_reads_its_columns_and_what_every_question_reads() {
+    let reads = |columns: &[&str]| {
+        let columns: Vec<ColumnName> = columns.iter().map(|c| n(c)).collect();
+        let reads = a_product().reads_of(&columns);
+        reads
+            .into_iter()
+            .map(|r| r.column.to_string())
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(reads(&[]), ["plate"]);
+    assert_eq!(reads(&["ward"]), ["car_park", "plate", "ward"]);
+    assert_eq!(reads(&["no such column"]), ["plate"]);
+}
+
+#[test]
+fn parts_are_found_by_their_column() {
+    let product = a_product();
+    assert_eq!(product.column("ward").unwrap().class, ColumnClass::Quasi);
+    assert_eq!(product.column("Ward"), None);
+    assert_eq!(product.dimension("started").unwrap().roll_ups.len(), 2);
+    assert_eq!(product.dimension("ward"), None);
+    assert_eq!(product.measure("paid_pence").unwrap().upper, 5000.0);
+    assert_eq!(product.measure("ward"), None);
+    assert_eq!(
+        product.product_ref().to_string(),
+        "northmoor.parking.sessions"
+    );
+}
+
+proptest! {
+    #[test]
+    fn a_question_over_more_columns_reads_no_less(product in any_product()) {
+        let all: Vec<&ColumnName> = product.columns.iter().map(|c| &c.name).collect();
+        let (some, rest) = all.split_at(all.len() / 2);
+        let fewer = product.reads_of(some.iter().copied());
+        let more = product.reads_of(all.iter().copied());
+        let others = product.reads_of(rest.iter().copied());
+        prop_assert!(fewer.is_subset(&more));
+        prop_assert_eq!(fewer.union(&others).cloned().collect::<BTreeSet<_>>(), more);
+    }
+}
