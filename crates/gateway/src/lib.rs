@@ -1,1 +1,36 @@
-//! gateway
+//! The gateway: one Flight SQL door over the products of several councils.
+//!
+//! Promises: every call is checked for its credential before anything else; what a client is
+//! handed (tickets, prepared handles) is sealed, its own, and short-lived; a statement is capped
+//! and closed before it is planned; nothing runs without a grant of the council concerned; the
+//! schema that was declared is the schema that is streamed; and a query ends, here and at the
+//! nodes, when its client goes.
+//!
+//! Does not promise: anything about what may leave a node. The gateway holds no key and no
+//! policy, and the nodes do not trust it; whoever runs one sees the statements and the released
+//! results that pass through it, and no more.
+
+mod action;
+mod action_call;
+mod backend;
+mod config;
+mod credential;
+mod door;
+mod encode;
+mod engine;
+mod error;
+mod granted;
+mod metadata;
+mod net;
+mod outlet;
+mod parameters;
+mod running;
+mod seal;
+mod serve;
+mod session;
+mod ticket;
+mod view;
+
+pub use config::{ConfigError, CouncilConfig, GatewayConfig, Limits};
+pub use seal::NoRandomness;
+pub use serve::{EnrolError, Running, StartError, enrol, start};

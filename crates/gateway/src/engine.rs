@@ -1,0 +1,635 @@
+//! From a statement to a stream: whose it is, what for, over which catalogue, under which grants.
+//!
+//! Guard, catalogue, planner, grants, nodes, merge; in that order, every time. Preparing stops
+//! before the grants and runs nothing. A plan is kept for the same principal, purpose and
+//! catalogue, so that prepare, info and fetch plan once; grants are asked for at each fetch.
+
+use crate::backend::{Backend, PartyError};
+use crate::config::Limits;
+use crate::credential::Caller;
+use crate::door::{Answer, Call};
+use crate::error::DoorError;
+use crate::granted::{Asker, Granted, Missing};
+use crate::metadata::Listed;
+use crate::outlet::{Afterword, Batches, Messages, Outlet};
+use crate::parameters;
+use crate::running::{Cancelled, RunningQueries};
+use crate::ticket;
+use crate::view::View;
+use arrow::datatypes::{Schema, SchemaRef};
+use arrow_flight::FlightData;
+use arrow_flight::decode::FlightRecordBatchStream;
+use arrow_flight::error::FlightError;
+use datafusion::common::{ParamValues, TableReference};
+use datafusion::sql::parser::Statement as EngineStatement;
+use datafusion::sql::resolve::resolve_table_references;
+use datafusion::sql::sqlparser::ast::Statement;
+use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use guildhall_model::{CouncilName, Digest, PeerId, Principal, Purpose, QueryId};
+use guildhall_plan::catalogue::{CITY, INFORMATION_SCHEMA};
+use guildhall_plan::guard::{GuardedStatement, StatementError, StatementLimits, guard};
+use guildhall_plan::planner::{
+    ExecuteLimits, PlanError, PlanErrorKind, Planner, PlannerLimits, Prepared, QueryPlan,
+};
+use guildhall_plan::remote::Fragment;
+use guildhall_proto::envelope::v1::Envelope;
+use guildhall_proto::node::v1::ArrowMessage;
+use moka::future::Cache;
+use std::collections::BTreeSet;
+use std::fmt;
+use std::pin::Pin;
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+use tonic::Code;
+
+const KEEP_PLANS: Duration = Duration::from_secs(600);
+
+/// A statement that passed the guard.
+pub(crate) enum Parsed {
+    /// It has rows to answer with; this includes EXPLAIN.
+    Query(Box<Question>),
+    Set { name: String, value: String },
+    Show { name: String },
+}
+
+/// A statement to plan.
+pub(crate) struct Question {
+    statement: GuardedStatement,
+    references: Vec<TableReference>,
+}
+
+impl fmt::Debug for Parsed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Query(question) => f.debug_tuple("Query").field(&question.references.len()).finish(),
+            Self::Set { name, .. } => f.debug_struct("Set").field("name", name).finish_non_exhaustive(),
+            Self::Show { name } => f.debug_struct("Show").field("name", name).finish(),
+        }
+    }
+}
+
+impl Question {
+    /// Whether it reads any product; `SELECT 1` and the information schema need no purpose.
+    fn reads_products(&self) -> bool {
+        self.references.iter().any(|r| r.schema() != Some(INFORMATION_SCHEMA))
+    }
+
+    /// The councils of `away` whose products it may be about.
+    fn touches<'a>(&self, away: &'a BTreeSet<CouncilName>) -> Vec<&'a CouncilName> {
+        away.iter()
+            .filter(|council| {
+                self.references.iter().any(|r| {
+                    r.schema() != Some(INFORMATION_SCHEMA)
+                        && r.catalog().is_none_or(|c| c == CITY || c == council.as_str())
+                })
+            })
+            .collect()
+    }
+}
+
+/// A stream of results, and who is known to be missing from it.
+pub(crate) struct Reply {
+    pub(crate) messages: Answer<FlightData>,
+    pub(crate) missing: Vec<String>,
+}
+
+impl Reply {
+    /// A reply that nobody is missing from.
+    pub(crate) fn whole(messages: Answer<FlightData>) -> Self {
+        Self { messages, missing: Vec::new() }
+    }
+}
+
+/// Answers statements.
+#[derive(Debug, Clone)]
+pub(crate) struct Engine(Arc<Shared>);
+
+struct Shared {
+    backend: Arc<dyn Backend>,
+    planner: Planner,
+    councils: Vec<CouncilName>,
+    recipient: PeerId,
+    limits: Limits,
+    statement_limits: StatementLimits,
+    views: Cache<(Digest, String), Arc<View>>,
+    prepared: Cache<Digest, Arc<Prepared>>,
+    plans: Cache<Digest, Arc<QueryPlan>>,
+    running: RunningQueries,
+}
+
+impl fmt::Debug for Shared {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("councils", &self.councils).finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    pub(crate) fn new(
+        backend: Arc<dyn Backend>,
+        councils: Vec<CouncilName>,
+        recipient: PeerId,
+        limits: Limits,
+    ) -> Self {
+        let planner = Planner::new(PlannerLimits {
+            deadline: Duration::from_secs(limits.plan_seconds.max(1)),
+            ..PlannerLimits::default()
+        });
+        Self(Arc::new(Shared {
+            backend,
+            planner,
+            councils,
+            recipient,
+            statement_limits: StatementLimits { max_bytes: limits.statement_bytes, ..StatementLimits::default() },
+            views: Cache::builder()
+                .max_capacity(1000)
+                .time_to_live(Duration::from_secs(limits.catalogue_seconds))
+                .build(),
+            prepared: Cache::builder().max_capacity(limits.plans).time_to_live(KEEP_PLANS).build(),
+            plans: Cache::builder().max_capacity(limits.plans).time_to_live(KEEP_PLANS).build(),
+            running: RunningQueries::new(&limits),
+            limits,
+        }))
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.0.limits
+    }
+
+    /// Whether products of `council` are offered here.
+    pub(crate) fn knows(&self, council: &CouncilName) -> bool {
+        self.0.councils.contains(council)
+    }
+
+    /// Trades an account's password for a token.
+    pub(crate) async fn sign_in(
+        &self,
+        council: &CouncilName,
+        account: &str,
+        password: &str,
+    ) -> Result<Envelope, DoorError> {
+        self.0.backend.sign_in(council, account, password).await.map_err(|e| match e {
+            PartyError::Refused { code: Code::ResourceExhausted | Code::Unavailable, .. } => e.into(),
+            PartyError::Refused { .. } => DoorError::WrongPassword,
+            _ => e.into(),
+        })
+    }
+
+    /// Ends a principal's own query.
+    pub(crate) fn cancel(&self, query: &QueryId, principal: &Principal) -> Cancelled {
+        self.0.running.cancel(query, principal)
+    }
+
+    /// Ends every query.
+    pub(crate) fn cancel_all(&self) {
+        self.0.running.cancel_all();
+    }
+
+    /// Lets a statement in, or says what about it is not taken here.
+    pub(crate) fn parse(&self, sql: &str) -> Result<Parsed, DoorError> {
+        let statement = guard(sql, &self.0.statement_limits).map_err(guard_error)?;
+        Ok(match statement {
+            GuardedStatement::Set { name, value } => Parsed::Set { name, value },
+            GuardedStatement::Show { name } => Parsed::Show { name },
+            statement => {
+                let references = match &statement {
+                    GuardedStatement::Query(inner) => references(inner)?,
+                    GuardedStatement::Explain { statement: inner, .. } => references(inner)?,
+                    GuardedStatement::Set { .. } | GuardedStatement::Show { .. } => Vec::new(),
+                };
+                Parsed::Query(Box::new(Question { statement, references }))
+            }
+        })
+    }
+
+    /// Result and parameters of a statement; nothing runs.
+    pub(crate) async fn prepare(
+        &self,
+        call: &Call,
+        parsed: &Parsed,
+        wanted: Option<Purpose>,
+        statement: &mut ticket::Statement,
+    ) -> Result<Arc<Prepared>, DoorError> {
+        let question = question(parsed)?;
+        let view = self.view_for(call, question, wanted, statement).await?;
+        if statement.sql.contains(['?', '$']) {
+            return self.prepared(call, question, &view, statement).await;
+        }
+        // No parameters: the plan itself is wanted next, and what stands against it is told now.
+        let plan = self.plan(call, question, &view, statement).await?;
+        let parameters = Arc::new(Schema::empty());
+        Ok(Arc::new(Prepared { schema: plan.wire_schema().clone(), parameters }))
+    }
+
+    /// The schema of a statement's result, bound parameters checked; nothing runs.
+    pub(crate) async fn describe(
+        &self,
+        call: &Call,
+        query: &QueryId,
+        parsed: &Parsed,
+        wanted: Option<Purpose>,
+        statement: &mut ticket::Statement,
+    ) -> Result<SchemaRef, DoorError> {
+        let question = question(parsed)?;
+        let view = self.view_for(call, question, wanted, statement).await?;
+        let schema = match &statement.parameters {
+            Some(bytes) => {
+                let prepared = self.prepared(call, question, &view, statement).await?;
+                parameters::rows(bytes, &prepared.parameters)?;
+                prepared.schema.clone()
+            }
+            None => self.plan(call, question, &view, statement).await?.wire_schema().clone(),
+        };
+        tracing::info!(
+            %query,
+            principal = %call.caller.principal,
+            purpose = %statement.purpose,
+            statement = %Digest::of(statement.sql.as_bytes()).short(8),
+            "planned"
+        );
+        Ok(schema)
+    }
+
+    /// Every table that the caller may see.
+    pub(crate) async fn listed(&self, caller: &Caller, purpose: Option<Purpose>) -> Result<Vec<Listed>, DoorError> {
+        Ok(self.view(caller, purpose.as_ref()).await?.listed())
+    }
+
+    /// Whether the caller may name `purpose`.
+    pub(crate) async fn holds(&self, caller: &Caller, purpose: &Purpose) -> Result<(), DoorError> {
+        let held = self.held(caller).await?;
+        if held.contains(purpose) {
+            Ok(())
+        } else {
+            Err(DoorError::PurposeUnknown { purpose: purpose.to_string(), held })
+        }
+    }
+
+    async fn held(&self, caller: &Caller) -> Result<Vec<Purpose>, DoorError> {
+        if let Some(held) = &caller.purposes {
+            return Ok(held.clone());
+        }
+        let view = self.view(caller, None).await?;
+        let home = &caller.principal.council;
+        if view.away.contains(home) {
+            return Err(PartyError::Away(crate::backend::Party::Authority(home.clone())).into());
+        }
+        Ok(view.held.clone())
+    }
+
+    /// The catalogue for a statement, its purpose settled and written into `statement`.
+    async fn view_for(
+        &self,
+        call: &Call,
+        question: &Question,
+        wanted: Option<Purpose>,
+        statement: &mut ticket::Statement,
+    ) -> Result<Arc<View>, DoorError> {
+        let purpose = self.purpose(&call.caller, wanted, question.reads_products()).await?;
+        statement.purpose = purpose.as_ref().map(ToString::to_string).unwrap_or_default();
+        let view = self.view(&call.caller, purpose.as_ref()).await?;
+        if !statement.partial
+            && !call.options.partial
+            && let Some(council) = question.touches(&view.away).first()
+        {
+            let who = crate::backend::Party::Authority((*council).clone());
+            return Err(PartyError::Away(who).into());
+        }
+        Ok(view)
+    }
+
+    async fn purpose(
+        &self,
+        caller: &Caller,
+        wanted: Option<Purpose>,
+        needed: bool,
+    ) -> Result<Option<Purpose>, DoorError> {
+        if let Some(purpose) = wanted {
+            self.holds(caller, &purpose).await?;
+            return Ok(Some(purpose));
+        }
+        if !needed {
+            return Ok(None);
+        }
+        let mut held = self.held(caller).await?;
+        match held.len() {
+            1 => Ok(held.pop()),
+            _ => Err(DoorError::PurposeMissing { held }),
+        }
+    }
+
+    async fn view(&self, caller: &Caller, purpose: Option<&Purpose>) -> Result<Arc<View>, DoorError> {
+        let purpose = purpose.map(ToString::to_string).unwrap_or_default();
+        let key = (caller.id, purpose);
+        if let Some(view) = self.0.views.get(&key).await {
+            return Ok(view);
+        }
+        let view = View::fetch(self.0.backend.as_ref(), &self.0.councils, caller, &key.1).await?;
+        let view = Arc::new(view);
+        // One that lacks a council is not kept: the authority may be back for the next call.
+        if view.away.is_empty() {
+            self.0.views.insert(key, view.clone()).await;
+        }
+        Ok(view)
+    }
+
+    async fn prepared(
+        &self,
+        call: &Call,
+        question: &Question,
+        view: &View,
+        statement: &ticket::Statement,
+    ) -> Result<Arc<Prepared>, DoorError> {
+        let key = plan_key(&call.caller.principal, view, statement);
+        if let Some(prepared) = self.0.prepared.get(&key).await {
+            return Ok(prepared);
+        }
+        let prepared = self.0.planner.prepare(&question.statement, &view.catalogue).await;
+        let prepared = Arc::new(prepared.map_err(|e| plan_error(e, None))?);
+        self.0.prepared.insert(key, prepared.clone()).await;
+        Ok(prepared)
+    }
+
+    /// The plan of a statement without parameters.
+    async fn plan(
+        &self,
+        call: &Call,
+        question: &Question,
+        view: &View,
+        statement: &ticket::Statement,
+    ) -> Result<Arc<QueryPlan>, DoorError> {
+        let key = plan_key(&call.caller.principal, view, statement);
+        if let Some(plan) = self.0.plans.get(&key).await {
+            return Ok(plan);
+        }
+        let plan = self.plan_with(question, view, None).await?;
+        self.0.plans.insert(key, plan.clone()).await;
+        Ok(plan)
+    }
+
+    async fn plan_with(
+        &self,
+        question: &Question,
+        view: &View,
+        values: Option<ParamValues>,
+    ) -> Result<Arc<QueryPlan>, DoorError> {
+        let plan = self.0.planner.plan(&question.statement, &view.catalogue, values).await;
+        Ok(Arc::new(plan.map_err(|e| plan_error(e, None))?))
+    }
+
+    /// Runs a statement for a ticket.
+    pub(crate) async fn run(
+        &self,
+        call: &Call,
+        query: &QueryId,
+        statement: &ticket::Statement,
+    ) -> Result<Reply, DoorError> {
+        let place = self.0.running.begin(query, &call.caller.principal)?;
+        let cancelled = place.cancelled();
+        let outlet = Outlet { query: query.clone(), place, seconds: self.0.limits.query_seconds };
+        tokio::select! {
+            biased;
+            () = cancelled.cancelled() => Err(DoorError::Cancelled),
+            reply = self.start(call, query, statement, outlet) => reply,
+        }
+    }
+
+    async fn start(
+        &self,
+        call: &Call,
+        query: &QueryId,
+        statement: &ticket::Statement,
+        outlet: Outlet,
+    ) -> Result<Reply, DoorError> {
+        let parsed = self.parse(&statement.sql)?;
+        let question = question(&parsed)?;
+        let mut statement = statement.clone();
+        let wanted = statement.purpose.parse().ok();
+        let view = self.view_for(call, question, wanted, &mut statement).await?;
+        let missing = Missing::default();
+        note(&missing, question.touches(&view.away).into_iter().map(ToString::to_string));
+        let asker = Asker {
+            caller: call.caller.clone(),
+            purpose: statement.purpose.parse().ok(),
+            query: query.clone(),
+            recipient: self.0.recipient.clone(),
+            partial: statement.partial,
+        };
+        let run = Run { engine: self.clone(), asker, missing };
+        match &statement.parameters {
+            None => {
+                let plan = self.plan(call, question, &view, &statement).await?;
+                run.once(&plan, outlet).await
+            }
+            Some(bytes) => {
+                let prepared = self.prepared(call, question, &view, &statement).await?;
+                let rows = parameters::rows(bytes, &prepared.parameters)?;
+                let plans = Plans { engine: self.clone(), parsed: Arc::new(parsed), view };
+                run.each(plans, rows, prepared.schema.clone(), outlet).await
+            }
+        }
+    }
+}
+
+/// Plans of one statement for rows of parameters.
+#[derive(Clone)]
+struct Plans {
+    engine: Engine,
+    parsed: Arc<Parsed>,
+    view: Arc<View>,
+}
+
+impl Plans {
+    async fn plan(&self, values: ParamValues) -> Result<Arc<QueryPlan>, DoorError> {
+        self.engine.plan_with(question(&self.parsed)?, &self.view, Some(values)).await
+    }
+}
+
+/// One fetch of a result.
+#[derive(Clone)]
+struct Run {
+    engine: Engine,
+    asker: Asker,
+    missing: Missing,
+}
+
+impl Run {
+    async fn once(self, plan: &Arc<QueryPlan>, outlet: Outlet) -> Result<Reply, DoorError> {
+        let schema = plan.wire_schema().clone();
+        if !self.asker.partial
+            && let Some(fragment) = plan.whole()
+        {
+            return self.relay(fragment, schema, outlet).await;
+        }
+        let batches = self.execute(plan).await?;
+        Ok(self.reply(batches, schema, outlet).await)
+    }
+
+    /// One execution for each row of parameters, one after the other, in one stream.
+    async fn each(
+        self,
+        plans: Plans,
+        rows: Vec<ParamValues>,
+        schema: SchemaRef,
+        outlet: Outlet,
+    ) -> Result<Reply, DoorError> {
+        let mut rows = rows.into_iter();
+        let first = match rows.next() {
+            Some(values) => self.execute(plans.plan(values).await?.as_ref()).await?,
+            None => stream::empty().boxed(),
+        };
+        let run = self.clone();
+        let rest = stream::iter(rows)
+            .then(move |values| {
+                let (run, plans) = (run.clone(), plans.clone());
+                async move { run.execute(plans.plan(values).await?.as_ref()).await }.boxed()
+            })
+            .try_flatten();
+        Ok(self.reply(first.chain(rest).boxed(), schema, outlet).await)
+    }
+
+    async fn granted(&self, fragments: &[Fragment]) -> Result<Granted, DoorError> {
+        let (backend, asker) = (self.engine.0.backend.clone(), self.asker.clone());
+        Ok(Granted::issue(backend, asker, fragments, self.missing.clone()).await?)
+    }
+
+    async fn execute(&self, plan: &QueryPlan) -> Result<Batches, DoorError> {
+        let limits = &self.engine.0.limits;
+        let granted = Arc::new(self.granted(plan.fragments()).await?);
+        let default = ExecuteLimits::default();
+        let limits = ExecuteLimits {
+            memory: limits.memory_mb.saturating_mul(1024 * 1024),
+            partitions: if limits.partitions == 0 { default.partitions } else { limits.partitions },
+            ..default
+        };
+        let batches = plan
+            .execute(granted.clone(), limits)
+            .await
+            .map_err(|e| plan_error(e, granted.failure()))?;
+        Ok(batches.map_err(move |e| plan_error(PlanError::running(e), granted.failure())).boxed())
+    }
+
+    /// A plan that is one fragment goes from node to client as it is, if its types are those
+    /// that were declared.
+    async fn relay(self, fragment: &Fragment, schema: SchemaRef, outlet: Outlet) -> Result<Reply, DoorError> {
+        let granted = self.granted(std::slice::from_ref(fragment)).await?;
+        let mut messages: Messages = granted
+            .relay(fragment)
+            .await?
+            .map_ok(flight_data)
+            .map_err(DoorError::from)
+            .boxed();
+        let Some(first) = messages.next().await.transpose()? else {
+            return Ok(Reply::whole(outlet.encode(schema, stream::empty().boxed(), no_words())));
+        };
+        let sent = Schema::try_from(&first).map_err(|e| DoorError::internal("read a node's schema", &e))?;
+        if same_types(&sent, &schema) {
+            return Ok(Reply::whole(outlet.relay(schema, messages)));
+        }
+        let all = stream::iter([Ok(first)]).chain(messages);
+        let all = all.map_err(|e| FlightError::ExternalError(Box::new(e)));
+        let batches = FlightRecordBatchStream::new_from_flight_data(all).map_err(|e| match e {
+            FlightError::ExternalError(inner) => match inner.downcast::<DoorError>() {
+                Ok(ours) => *ours,
+                Err(other) => DoorError::internal("read a node's batch", other.as_ref()),
+            },
+            other => DoorError::internal("read a node's batch", &other),
+        });
+        Ok(Reply::whole(outlet.encode(schema, batches.boxed(), no_words())))
+    }
+
+    async fn reply(self, batches: Batches, schema: SchemaRef, outlet: Outlet) -> Reply {
+        let missing = self.missing.clone();
+        let words: Afterword = Box::new(move || {
+            let missing = named(&missing);
+            (!missing.is_empty()).then(|| serde_json::json!({ "missing": missing }).to_string())
+        });
+        if !self.asker.partial {
+            return Reply::whole(outlet.encode(schema, batches, words));
+        }
+        // By the first batch, or the end, most of those who are away have been noticed.
+        let mut batches = batches.peekable();
+        Pin::new(&mut batches).peek().await;
+        let missing = named(&self.missing);
+        Reply { messages: outlet.encode(schema, batches.boxed(), words), missing }
+    }
+}
+
+fn no_words() -> Afterword {
+    Box::new(|| None)
+}
+
+fn note(missing: &Missing, names: impl IntoIterator<Item = String>) {
+    missing.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+}
+
+fn named(missing: &Missing) -> Vec<String> {
+    missing.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+fn flight_data(message: ArrowMessage) -> FlightData {
+    FlightData { data_header: message.header, data_body: message.body, ..FlightData::default() }
+}
+
+fn same_types(a: &Schema, b: &Schema) -> bool {
+    a.fields().len() == b.fields().len()
+        && a.fields().iter().zip(b.fields()).all(|(a, b)| a.data_type() == b.data_type())
+}
+
+fn question(parsed: &Parsed) -> Result<&Question, DoorError> {
+    match parsed {
+        Parsed::Query(question) => Ok(question),
+        Parsed::Set { .. } | Parsed::Show { .. } => Err(DoorError::invalid("the statement has nothing to plan")),
+    }
+}
+
+fn references(statement: &Statement) -> Result<Vec<TableReference>, DoorError> {
+    let statement = EngineStatement::Statement(Box::new(statement.clone()));
+    let (tables, _) = resolve_table_references(&statement, true)
+        .map_err(|_| DoorError::invalid("the statement names a table in a way that is not understood"))?;
+    Ok(tables)
+}
+
+// Invariant: whatever a plan depends on is in its key, each part with its length.
+fn plan_key(principal: &Principal, view: &View, statement: &ticket::Statement) -> Digest {
+    let mut key = view.version.as_bytes().to_vec();
+    for part in [principal.council.as_str(), principal.name.as_str(), &statement.purpose, &statement.sql] {
+        key.extend_from_slice(&part.len().to_be_bytes());
+        key.extend_from_slice(part.as_bytes());
+    }
+    Digest::of(&key)
+}
+
+fn guard_error(e: StatementError) -> DoorError {
+    let message = match e.help() {
+        Some(help) => format!("{e}\nhelp: {help}"),
+        None => e.to_string(),
+    };
+    match e {
+        StatementError::TooLong { .. } | StatementError::TooMany { .. } | StatementError::TooDeep { .. } => {
+            DoorError::TooMuch { message }
+        }
+        _ => DoorError::Invalid(message),
+    }
+}
+
+fn plan_error(e: PlanError, failure: Option<PartyError>) -> DoorError {
+    let kind = e.kind();
+    let message = match e.help() {
+        Some(help) => format!("{e}\nhelp: {help}"),
+        None => e.to_string(),
+    };
+    if let PlanError::Fragment { source } = &e {
+        let party = failure.or_else(|| source.downcast_ref::<PartyError>().cloned());
+        if let Some(party) = party {
+            return party.into();
+        }
+    }
+    match kind {
+        PlanErrorKind::InvalidArgument => DoorError::Invalid(message),
+        PlanErrorKind::NotFound => DoorError::NotFound { message },
+        PlanErrorKind::Refused => DoorError::Refused { code: Code::PermissionDenied, message },
+        PlanErrorKind::TooMuch => DoorError::TooMuch { message },
+        PlanErrorKind::Deadline => DoorError::Refused { code: Code::DeadlineExceeded, message },
+        PlanErrorKind::Internal => DoorError::internal("answer a query", &e),
+    }
+}
