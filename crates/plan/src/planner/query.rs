@@ -88,6 +88,22 @@ impl QueryPlan {
         &self.fragments
     }
 
+    /// The one fragment that is the whole plan, if it is: its rows need no merging, only the
+    /// types of [`QueryPlan::wire_schema`].
+    #[must_use]
+    pub fn whole(&self) -> Option<&Fragment> {
+        match &self.body {
+            Body::Plan(plan) => match plan.as_ref() {
+                LogicalPlan::Extension(e) => {
+                    let part = e.node.as_any().downcast_ref::<RemoteFragment>()?;
+                    Some(part.fragment.as_ref())
+                }
+                _ => None,
+            },
+            Body::Rows(_) => None,
+        }
+    }
+
     /// What `EXPLAIN` tells.
     #[must_use]
     pub fn explain(&self) -> &[Step] {
