@@ -167,3 +167,6 @@ pub fn verify_chain<'a>(
     }
     Ok(chain)
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,6 +13,8 @@ use std::fmt;
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Event {
+    /// The authority was founded.
+    Found,
     /// An enrolment code was made.
     Invite,
     /// A role traded its code for a certificate.

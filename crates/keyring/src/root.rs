@@ -2,7 +2,7 @@
 
 use age::secrecy::ExposeSecret;
 use age::x25519;
-use guildhall_keys::{Recipient, RecipientError};
+use guildhall_keys::{OpenError, Recipient, RecipientError, open_with};
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io::{Read, Write};
@@ -162,6 +162,14 @@ impl RootIdentity {
     #[must_use]
     pub fn recipients(&self) -> RootRecipients {
         RootRecipients(self.0.iter().map(Recipient::of).collect())
+    }
+
+    /// Opens what was sealed to this root: the secrets of the authority itself.
+    pub fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        open_with(
+            self.identities().iter().map(|i| i as &dyn age::Identity),
+            sealed,
+        )
     }
 
     pub(crate) fn identities(&self) -> &[x25519::Identity] {

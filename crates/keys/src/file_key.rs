@@ -90,7 +90,7 @@ mod tests {
         // A change here makes every file at rest unreadable.
         assert_eq!(
             hex::encode(*file_key(&key(), "part-1", "postcode")),
-            "PINNED"
+            "6e463b1d0f52f2b8049b65e4089ad728"
         );
     }
 

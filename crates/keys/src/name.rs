@@ -22,3 +22,23 @@ impl fmt::Display for KeyName {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_says_column_dataset_and_period() {
+        let column = |c: Option<&str>| KeyName {
+            dataset: "permits".parse().unwrap(),
+            column: c.map(|c| c.parse().unwrap()),
+            period: "2026".parse().unwrap(),
+        };
+        assert_eq!(
+            column(Some("postcode")).to_string(),
+            "permits.postcode (2026)"
+        );
+        assert_eq!(column(None).to_string(), "the footer of permits (2026)");
+        assert!(column(None) < column(Some("postcode")));
+    }
+}

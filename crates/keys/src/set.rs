@@ -63,3 +63,67 @@ impl fmt::Debug for ColumnKeys {
             .finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn named(column: &str) -> KeyName {
+        KeyName {
+            dataset: "permits".parse().unwrap(),
+            column: Some(column.parse().unwrap()),
+            period: "2026".parse().unwrap(),
+        }
+    }
+
+    fn key(byte: u8) -> ColumnKey {
+        ColumnKey::from_bytes(&[byte; 32]).unwrap()
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_whole_name() {
+        let keys: ColumnKeys = [(named("postcode"), key(1))].into_iter().collect();
+        assert_eq!(keys.get(&named("postcode")).unwrap().as_bytes(), &[1; 32]);
+        for other in [
+            named("ward"),
+            KeyName {
+                column: None,
+                ..named("postcode")
+            },
+            KeyName {
+                dataset: "cases".parse().unwrap(),
+                ..named("postcode")
+            },
+            KeyName {
+                period: "2025".parse().unwrap(),
+                ..named("postcode")
+            },
+        ] {
+            assert!(keys.get(&other).is_none(), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_later_key_takes_the_place_of_an_earlier_one() {
+        let mut keys = ColumnKeys::new();
+        keys.insert(named("postcode"), key(1));
+        keys.insert(named("postcode"), key(2));
+        assert_eq!(keys.len(), 1);
+        assert_eq!(keys.get(&named("postcode")).unwrap().as_bytes(), &[2; 32]);
+    }
+
+    #[test]
+    fn debug_prints_names_alone() {
+        let keys: ColumnKeys = [(named("ward"), key(0xab)), (named("postcode"), key(0xab))]
+            .into_iter()
+            .collect();
+        let names = "ColumnKeys[\"permits.postcode (2026)\", \"permits.ward (2026)\"]";
+        assert_eq!(format!("{keys:?}"), names);
+    }
+
+    #[test]
+    fn keys_are_wiped_when_dropped() {
+        fn wiped<T: zeroize::ZeroizeOnDrop>() {}
+        wiped::<ColumnKey>();
+    }
+}
