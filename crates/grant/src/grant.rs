@@ -133,9 +133,9 @@ pub enum GrantError {
         /// The grant.
         id: GrantId,
         /// The node that it names.
-        granted: PeerId,
+        granted: Box<PeerId>,
         /// The node that it was presented at.
-        presented: PeerId,
+        presented: Box<PeerId>,
     },
     /// Made for another fragment.
     #[error("grant `{id}` is for fragment {granted}, not {presented}")]
@@ -153,9 +153,9 @@ pub enum GrantError {
         /// The grant.
         id: GrantId,
         /// The recipient that it names.
-        granted: PeerId,
+        granted: Box<PeerId>,
         /// The peer that presented it.
-        presented: PeerId,
+        presented: Box<PeerId>,
     },
     /// Used before.
     #[error("grant `{id}` has been used")]
@@ -268,8 +268,8 @@ pub fn verify(
     if grant.node != *node {
         return Err(GrantError::WrongNode {
             id: id(),
-            granted: grant.node.clone(),
-            presented: node.clone(),
+            granted: grant.node.clone().into(),
+            presented: node.clone().into(),
         });
     }
     if grant.fragment != *fragment {
@@ -282,8 +282,8 @@ pub fn verify(
     if let Some(presented) = recipient.filter(|r| grant.recipient != **r) {
         return Err(GrantError::WrongRecipient {
             id: id(),
-            granted: grant.recipient.clone(),
-            presented: presented.clone(),
+            granted: grant.recipient.clone().into(),
+            presented: presented.clone().into(),
         });
     }
     Ok(VerifiedGrant(grant))

@@ -61,9 +61,9 @@ pub enum UnwrapError {
     #[error("what was presented as the key of {expected} is the key of {inner}")]
     OtherName {
         /// Whose key was asked for.
-        expected: KeyName,
+        expected: Box<KeyName>,
         /// Whose key it is.
-        inner: KeyName,
+        inner: Box<KeyName>,
     },
 }
 
@@ -137,8 +137,8 @@ pub fn unwrap(
         })?;
     if name != expected() {
         return Err(UnwrapError::OtherName {
-            expected: expected(),
-            inner: name,
+            expected: expected().into(),
+            inner: name.into(),
         });
     }
     Ok(key)
@@ -195,7 +195,7 @@ mod tests {
             let wrapped = wrap(&inner, &key(), &dataset.recipient()).unwrap();
             let error = unwrap(&dataset, &wrapped, &asked).unwrap_err();
             assert!(
-                matches!(&error, UnwrapError::OtherName { inner: i, .. } if *i == inner),
+                matches!(&error, UnwrapError::OtherName { inner: i, .. } if **i == inner),
                 "{error}"
             );
         }
