@@ -345,11 +345,16 @@ fn write_column(
     }
 }
 
-/// A name as SQL likes it: lower case, `_` for everything else.
+/// A name as SQL likes it: `LastUpdated` and `Last Updated` become `last_updated`.
 fn name_of(text: &str, otherwise: &str) -> String {
     let stem = text.split('.').next().unwrap_or(text);
     let mut name = String::new();
+    let mut before = ' ';
     for c in stem.trim().chars() {
+        if c.is_ascii_uppercase() && (before.is_ascii_lowercase() || before.is_ascii_digit()) {
+            name.push('_');
+        }
+        before = c;
         if c.is_ascii_alphanumeric() {
             name.push(c.to_ascii_lowercase());
         } else if !name.is_empty() && !name.ends_with('_') {

@@ -223,9 +223,9 @@ impl PartWriter {
 
     /// Ends the file and waits until it is on the medium.
     pub(crate) fn finish(mut self) -> Result<Part, PartError> {
-        self.writer.finish()?;
-        let groups = self.writer.flushed_row_groups();
-        self.part.row_group_rows = groups
+        let footer = self.writer.finish()?;
+        self.part.row_group_rows = footer
+            .row_groups()
             .iter()
             .map(|g| u64::try_from(g.num_rows()).unwrap_or(0))
             .collect();

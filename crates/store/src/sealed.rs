@@ -216,6 +216,17 @@ impl SealedDataset {
         Ok(())
     }
 
+    /// The same parts under another manifest, as nobody could sign one.
+    #[cfg(test)]
+    pub(crate) fn with_manifest(&self, manifest: Manifest) -> Self {
+        Self {
+            storage: self.storage.clone(),
+            schema: bare(&manifest.schema),
+            manifest,
+            digest: self.digest,
+        }
+    }
+
     pub(crate) fn storage(&self) -> &Storage {
         &self.storage
     }

@@ -225,7 +225,7 @@ impl TableProvider for SealedTable {
         let columns = self.columns_read(projection, filters);
         let footers = footer::read(&self.dataset, &columns, lent).await?;
         let rows: Vec<&[u64]> = parts.iter().map(|p| p.row_group_rows.as_slice()).collect();
-        let mut all = vec![];
+        let mut all: Vec<Arc<Statistics>> = vec![];
         let mut groups = vec![];
         for share in deal(&rows, state.config().target_partitions()) {
             let mut files = vec![];
@@ -236,7 +236,9 @@ impl TableProvider for SealedTable {
                 all.push(Arc::clone(&statistics));
                 files.push(self.file(piece, &footers, statistics));
             }
-            groups.push(FileGroup::new(files));
+            let shared = all[all.len() - files.len()..].iter().map(AsRef::as_ref);
+            let shared = Statistics::try_merge_iter(shared, &self.schema)?;
+            groups.push(FileGroup::new(files).with_statistics(Arc::new(shared)));
         }
         let statistics = Statistics::try_merge_iter(all.iter().map(AsRef::as_ref), &self.schema)?;
         let readers = SealedReaders::new(&self.dataset, &footers);

@@ -11,6 +11,9 @@ use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+/// Ends the last line whether the file does or not, so that lines can be counted by their ends.
+const LAST_LINE_END: &[u8] = b"\n";
+
 /// The records of a CSV file, its header read.
 pub(crate) struct CsvRecords {
     path: PathBuf,
@@ -29,11 +32,12 @@ impl CsvRecords {
         delimiter: u8,
         encoding: Encoding,
     ) -> Result<Self, ImportError> {
+        let text: Box<dyn Read + Send> = Box::new(text_of(kind, file).chain(LAST_LINE_END));
         let reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .has_headers(false)
             .flexible(true)
-            .from_reader(text_of(kind, file));
+            .from_reader(text);
         let mut records = Self {
             path: path.to_owned(),
             reader,
@@ -63,9 +67,25 @@ impl CsvRecords {
             })
     }
 
-    /// The line that the next record begins on, so one past the end of the last.
-    fn line(&self) -> u64 {
-        self.reader.position().line()
+    /// The line that `record`, the last one read, began on, and how many lines it took.
+    ///
+    /// The reader counts the empty lines before a record as if they were its own.
+    fn lines_of(&self, record: &ByteRecord) -> (u64, u64) {
+        let inner = record.as_slice().iter().filter(|b| **b == b'\n').count();
+        let inner = u64::try_from(inner).unwrap_or(0);
+        let (from, to) = (
+            record.position().map_or(0, csv::Position::line),
+            self.reader.position().line(),
+        );
+        let start = from + to.saturating_sub(from + inner + 1);
+        // An open quote runs to the end of the file, and swallows the line end added there.
+        let is_open = to.saturating_sub(start) == inner;
+        let lines = if is_open {
+            inner.saturating_sub(1)
+        } else {
+            inner + 1
+        };
+        (start, lines.max(1))
     }
 }
 
@@ -115,12 +135,11 @@ impl CsvRows {
                 blank += 1;
                 continue;
             }
-            let line = record.position().map_or(0, csv::Position::line);
             match self.row(&record) {
                 Ok(()) => keep.push(true),
                 Err((column, reason)) => {
                     keep.push(false);
-                    let lines = self.records.line().saturating_sub(line).max(1);
+                    let (line, lines) = self.records.lines_of(&record);
                     rejects.push(Reject {
                         source: self.source,
                         line,
@@ -244,6 +263,17 @@ mod tests {
         assert_eq!(rows, ["Kinson 1"]);
         assert_eq!(rejects.len(), 1);
         assert_eq!((rejects[0].line, rejects[0].lines), (3, 3));
+    }
+
+    #[test]
+    fn lines_are_counted_with_or_without_a_last_line_end() {
+        for text in [
+            "ward,count\nKinson,1\n\n\nBoscombe",
+            "ward,count\r\nKinson,1\r\n\r\n\r\nBoscombe\r\n",
+        ] {
+            let (_, rejects, _) = read(text.as_bytes(), "");
+            assert_eq!((rejects[0].line, rejects[0].lines), (5, 1));
+        }
     }
 
     #[test]
