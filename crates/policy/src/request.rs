@@ -49,7 +49,7 @@ impl fmt::Display for Action {
 }
 
 /// Who asks.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Asker {
     /// Its council and name.
     pub principal: Principal,
