@@ -54,10 +54,12 @@ pub fn decode_schema(message: &ArrowMessage) -> Result<SchemaRef, ArrowMessageEr
     guarded(|| {
         let header = root_as_message(&message.header).map_err(|_| ArrowMessageError::Malformed)?;
         if header.header_type() != MessageHeader::Schema {
-            return Err(ArrowMessageError::Unexpected { expected: "a schema" });
+            return Err(ArrowMessageError::Unexpected {
+                expected: "a schema",
+            });
         }
-        let schema =
-            try_schema_from_flatbuffer_bytes(&message.header).map_err(|_| ArrowMessageError::Malformed)?;
+        let schema = try_schema_from_flatbuffer_bytes(&message.header)
+            .map_err(|_| ArrowMessageError::Malformed)?;
         Ok(Arc::new(schema))
     })
 }
@@ -67,20 +69,35 @@ pub fn decode_schema(message: &ArrowMessage) -> Result<SchemaRef, ArrowMessageEr
 ///
 /// # Errors
 /// If it is not a record batch of `schema`.
-pub fn decode_batch(schema: &SchemaRef, message: &ArrowMessage) -> Result<RecordBatch, ArrowMessageError> {
+pub fn decode_batch(
+    schema: &SchemaRef,
+    message: &ArrowMessage,
+) -> Result<RecordBatch, ArrowMessageError> {
     guarded(|| {
         let header = root_as_message(&message.header).map_err(|_| ArrowMessageError::Malformed)?;
         let Some(batch) = header.header_as_record_batch() else {
-            return Err(ArrowMessageError::Unexpected { expected: "a record batch" });
+            return Err(ArrowMessageError::Unexpected {
+                expected: "a record batch",
+            });
         };
         let body = u64::try_from(message.body.len()).map_err(|_| ArrowMessageError::Malformed)?;
         let rows = u64::try_from(batch.length()).map_err(|_| ArrowMessageError::Inconsistent)?;
         let fits = |offset: i64, length: i64| {
-            let (Ok(offset), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else { return false };
+            let (Ok(offset), Ok(length)) = (u64::try_from(offset), u64::try_from(length)) else {
+                return false;
+            };
             offset.checked_add(length).is_some_and(|end| end <= body)
         };
-        let buffers_fit = batch.buffers().iter().flatten().all(|b| fits(b.offset(), b.length()));
-        let nodes_fit = batch.nodes().iter().flatten().all(|n| n.length() >= 0 && n.null_count() >= 0);
+        let buffers_fit = batch
+            .buffers()
+            .iter()
+            .flatten()
+            .all(|b| fits(b.offset(), b.length()));
+        let nodes_fit = batch
+            .nodes()
+            .iter()
+            .flatten()
+            .all(|n| n.length() >= 0 && n.null_count() >= 0);
         // A batch without columns can claim any number of rows; it has no bytes to show for them.
         let rows_fit = !schema.fields().is_empty() || rows <= u64::from(u32::MAX);
         if !buffers_fit || !nodes_fit || !rows_fit || batch.compression().is_some() {
@@ -96,7 +113,9 @@ pub fn decode_batch(schema: &SchemaRef, message: &ArrowMessage) -> Result<Record
 }
 
 // The Arrow library asserts some of what it reads; a peer must not be able to end our task with it.
-fn guarded<T>(decode: impl FnOnce() -> Result<T, ArrowMessageError>) -> Result<T, ArrowMessageError> {
+fn guarded<T>(
+    decode: impl FnOnce() -> Result<T, ArrowMessageError>,
+) -> Result<T, ArrowMessageError> {
     catch_unwind(AssertUnwindSafe(decode)).unwrap_or(Err(ArrowMessageError::Inconsistent))
 }
 
@@ -123,9 +142,15 @@ impl ArrowEncoder {
     /// The first message.
     #[must_use]
     pub fn schema(&mut self, schema: &Schema) -> ArrowMessage {
-        let encoded =
-            self.generator.schema_to_bytes_with_dictionary_tracker(schema, &mut self.tracker, &self.options);
-        ArrowMessage { header: Bytes::from(encoded.ipc_message), body: Bytes::new() }
+        let encoded = self.generator.schema_to_bytes_with_dictionary_tracker(
+            schema,
+            &mut self.tracker,
+            &self.options,
+        );
+        ArrowMessage {
+            header: Bytes::from(encoded.ipc_message),
+            body: Bytes::new(),
+        }
     }
 
     /// The messages of one batch, cut by rows to about [`TARGET_BYTES`] each.
@@ -147,7 +172,9 @@ impl ArrowEncoder {
                 .encode(&slice, &mut self.tracker, &self.options, &mut self.context)
                 .map_err(|source| ArrowMessageError::Encode { source })?;
             if !dictionaries.is_empty() {
-                return Err(ArrowMessageError::Unexpected { expected: "plain columns" });
+                return Err(ArrowMessageError::Unexpected {
+                    expected: "plain columns",
+                });
             }
             messages.push(ArrowMessage {
                 header: Bytes::from(encoded.ipc_message),
@@ -169,8 +196,184 @@ fn rows_per_message(batch: &RecordBatch) -> usize {
     let bytes: usize = batch
         .columns()
         .iter()
-        .map(|column| column.to_data().get_slice_memory_size().unwrap_or_else(|_| column.get_buffer_memory_size()))
+        .map(|column| {
+            column
+                .to_data()
+                .get_slice_memory_size()
+                .unwrap_or_else(|_| column.get_buffer_memory_size())
+        })
         .sum();
     let messages = bytes.div_ceil(TARGET_BYTES).max(1);
     batch.num_rows().div_ceil(messages).max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::batch;
+    use arrow::array::{
+        ArrayRef, BooleanArray, Date32Array, Decimal128Array, DictionaryArray, Float64Array,
+        Int32Array, Time64MicrosecondArray, TimestampMicrosecondArray,
+    };
+    use arrow::datatypes::Int32Type;
+
+    #[test]
+    fn every_wire_type_reads_back() {
+        let columns: [ArrayRef; 7] = [
+            Arc::new(Float64Array::from(vec![Some(1.5), None, Some(f64::NAN)])),
+            Arc::new(BooleanArray::from(vec![Some(true), None, Some(false)])),
+            Arc::new(
+                Decimal128Array::from(vec![Some(123), None, Some(-1)])
+                    .with_precision_and_scale(20, 2)
+                    .unwrap(),
+            ),
+            Arc::new(Date32Array::from(vec![Some(1), None, Some(20_000)])),
+            Arc::new(TimestampMicrosecondArray::from(vec![
+                Some(1),
+                None,
+                Some(2),
+            ])),
+            Arc::new(Time64MicrosecondArray::from(vec![Some(1), None, Some(2)])),
+            Arc::new(Int32Array::from(vec![1, 2, 3])),
+        ];
+        let names = ["a", "b", "c", "d", "e", "f", "g"];
+        let batch = RecordBatch::try_from_iter(names.into_iter().zip(columns)).unwrap();
+        assert_eq!(round_trip(&batch), [format!("{batch:?}")]);
+    }
+
+    #[test]
+    fn a_batch_without_rows_or_columns_keeps_its_shape() {
+        let empty = batch(0);
+        assert_eq!(round_trip(&empty), [format!("{empty:?}")]);
+        let rows = arrow::array::RecordBatchOptions::new().with_row_count(Some(5));
+        let bare =
+            RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &rows).unwrap();
+        assert_eq!(round_trip(&bare), [format!("{bare:?}")]);
+    }
+
+    #[test]
+    fn large_batches_are_cut_and_lose_no_row() {
+        let whole = batch(600_000);
+        let mut encoder = ArrowEncoder::default();
+        let schema = decode_schema(&encoder.schema(&whole.schema())).unwrap();
+        let messages = encoder.batch(&whole).unwrap();
+        assert!(messages.len() > 2);
+        assert!(
+            messages
+                .iter()
+                .all(|m| m.body.len() < TARGET_BYTES + TARGET_BYTES / 4)
+        );
+        let batches: Vec<_> = messages
+            .iter()
+            .map(|m| decode_batch(&schema, m).unwrap())
+            .collect();
+        assert_eq!(
+            arrow::compute::concat_batches(&schema, &batches).unwrap(),
+            whole
+        );
+    }
+
+    #[test]
+    fn a_slice_sends_its_own_rows_alone() {
+        let slice = batch(100_000).slice(50_000, 10);
+        let messages = ArrowEncoder::default().batch(&slice).unwrap();
+        assert!(messages[0].body.len() < 2_000, "{}", messages[0].body.len());
+    }
+
+    #[test]
+    fn an_aligned_column_is_not_copied() {
+        let batch = batch(1000);
+        let mut encoder = ArrowEncoder::default();
+        let schema = decode_schema(&encoder.schema(&batch.schema())).unwrap();
+        let message = encoder.batch(&batch).unwrap().remove(0);
+        let decoded = decode_batch(&schema, &message).unwrap();
+        let body = message.body.as_ptr_range();
+        for column in decoded.columns() {
+            let data = column.to_data();
+            assert!(data.buffers().iter().all(|b| body.contains(&b.as_ptr())));
+        }
+    }
+
+    #[test]
+    fn dictionaries_are_not_sent() {
+        let column: DictionaryArray<Int32Type> = ["a", "b", "a"].into_iter().collect();
+        let batch = RecordBatch::try_from_iter([("a", Arc::new(column) as ArrayRef)]).unwrap();
+        let mut encoder = ArrowEncoder::default();
+        let _ = encoder.schema(&batch.schema());
+        assert!(encoder.batch(&batch).is_err());
+    }
+
+    #[test]
+    fn a_message_out_of_place_is_refused() {
+        let batch = batch(10);
+        let mut encoder = ArrowEncoder::default();
+        let first = encoder.schema(&batch.schema());
+        let second = encoder.batch(&batch).unwrap().remove(0);
+        assert!(matches!(
+            decode_schema(&second),
+            Err(ArrowMessageError::Unexpected { .. })
+        ));
+        assert!(matches!(
+            decode_batch(&batch.schema(), &first),
+            Err(ArrowMessageError::Unexpected { .. })
+        ));
+    }
+
+    #[test]
+    fn no_damage_to_a_message_ends_the_task() {
+        // Silences the reports of what `guarded` catches; this test is about what comes out.
+        let hook = std::panic::take_hook();
+        std::panic::set_hook(Box::new(|_| {}));
+        let batch = batch(50);
+        let mut encoder = ArrowEncoder::default();
+        let schema = encoder.schema(&batch.schema());
+        let message = encoder.batch(&batch).unwrap().remove(0);
+        let mut read = 0;
+        for at in 0..message.header.len() {
+            for value in [0, 1, 0x7f, 0x80, 0xff] {
+                let damage = |bytes: &Bytes| {
+                    let mut bytes = bytes.to_vec();
+                    bytes[at] = value;
+                    Bytes::from(bytes)
+                };
+                let damaged = ArrowMessage {
+                    header: damage(&message.header),
+                    body: message.body.clone(),
+                };
+                read += usize::from(decode_batch(&batch.schema(), &damaged).is_ok());
+                if at < schema.header.len() {
+                    let damaged = ArrowMessage {
+                        header: damage(&schema.header),
+                        body: Bytes::new(),
+                    };
+                    let _ = decode_schema(&damaged);
+                }
+            }
+        }
+        for cut in 0..message.body.len() {
+            let short = ArrowMessage {
+                header: message.header.clone(),
+                body: message.body.slice(..cut),
+            };
+            assert!(
+                decode_batch(&batch.schema(), &short).is_err() || cut + 64 > message.body.len()
+            );
+        }
+        std::panic::set_hook(hook);
+        assert!(
+            read > 0,
+            "the damage hit nothing but padding, so this test tests nothing"
+        );
+    }
+
+    fn round_trip(batch: &RecordBatch) -> Vec<String> {
+        let mut encoder = ArrowEncoder::default();
+        let schema = decode_schema(&encoder.schema(&batch.schema())).unwrap();
+        assert_eq!(schema, batch.schema());
+        let messages = encoder.batch(batch).unwrap();
+        messages
+            .iter()
+            .map(|m| format!("{:?}", decode_batch(&schema, m).unwrap()))
+            .collect()
+    }
 }

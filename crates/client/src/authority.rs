@@ -47,7 +47,10 @@ impl AuthorityClient {
         let who = format!("the authority of {council}");
         let channel = dialer
             .channel(address, Expect::authority(council))
-            .map_err(|source| ClientError::Setup { who: who.clone(), source })?;
+            .map_err(|source| ClientError::Setup {
+                who: who.clone(),
+                source,
+            })?;
         Ok(Self::over(channel, who))
     }
 
@@ -57,7 +60,11 @@ impl AuthorityClient {
         let stub = Stub::new(channel)
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        Self { who, stub, deadline: DEADLINE }
+        Self {
+            who,
+            stub,
+            deadline: DEADLINE,
+        }
     }
 
     /// Waits no longer than `deadline` for each answer; ten seconds if never set.
@@ -70,11 +77,16 @@ impl AuthorityClient {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn renew(&self, csr: Vec<u8>, host_names: Vec<String>) -> Result<Renewed, ClientError> {
+    pub async fn renew(
+        &self,
+        csr: Vec<u8>,
+        host_names: Vec<String>,
+    ) -> Result<Renewed, ClientError> {
         let request = within(proto::RenewRequest { csr, host_names }, self.deadline);
         let response = answer(&self.who, self.deadline, self.stub.clone().renew(request)).await?;
-        let certificate =
-            response.certificate.ok_or_else(|| ClientError::malformed(&self.who, "no certificate in it"))?;
+        let certificate = response
+            .certificate
+            .ok_or_else(|| ClientError::malformed(&self.who, "no certificate in it"))?;
         Ok(Renewed {
             chain_pem: certificate.chain_pem,
             expires: Timestamp::from_micros(certificate.expires_us),
@@ -87,7 +99,11 @@ impl AuthorityClient {
     /// See [`ClientError`].
     pub async fn trust(&self) -> Result<Vec<proto::TrustBundle>, ClientError> {
         let request = within(proto::TrustRequest {}, self.deadline);
-        Ok(answer(&self.who, self.deadline, self.stub.clone().trust(request)).await?.bundles)
+        Ok(
+            answer(&self.who, self.deadline, self.stub.clone().trust(request))
+                .await?
+                .bundles,
+        )
     }
 
     /// The age recipient of one of our datasets, made on first request.
@@ -95,8 +111,19 @@ impl AuthorityClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn open_dataset(&self, dataset: &DatasetName) -> Result<String, ClientError> {
-        let request = within(proto::OpenDatasetRequest { dataset: dataset.to_string() }, self.deadline);
-        Ok(answer(&self.who, self.deadline, self.stub.clone().open_dataset(request)).await?.recipient)
+        let request = within(
+            proto::OpenDatasetRequest {
+                dataset: dataset.to_string(),
+            },
+            self.deadline,
+        );
+        Ok(answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().open_dataset(request),
+        )
+        .await?
+        .recipient)
     }
 
     /// Puts a signed manifest on record.
@@ -104,8 +131,18 @@ impl AuthorityClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn record_manifest(&self, manifest: Envelope) -> Result<(), ClientError> {
-        let request = within(proto::RecordManifestRequest { manifest: Some(manifest) }, self.deadline);
-        answer(&self.who, self.deadline, self.stub.clone().record_manifest(request)).await?;
+        let request = within(
+            proto::RecordManifestRequest {
+                manifest: Some(manifest),
+            },
+            self.deadline,
+        );
+        answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().record_manifest(request),
+        )
+        .await?;
         Ok(())
     }
 
@@ -113,15 +150,32 @@ impl AuthorityClient {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn latest_manifest(&self, dataset: &DatasetName) -> Result<Option<LatestManifest>, ClientError> {
-        let request = within(proto::LatestManifestRequest { dataset: dataset.to_string() }, self.deadline);
-        let latest = answer(&self.who, self.deadline, self.stub.clone().latest_manifest(request)).await?;
+    pub async fn latest_manifest(
+        &self,
+        dataset: &DatasetName,
+    ) -> Result<Option<LatestManifest>, ClientError> {
+        let request = within(
+            proto::LatestManifestRequest {
+                dataset: dataset.to_string(),
+            },
+            self.deadline,
+        );
+        let latest = answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().latest_manifest(request),
+        )
+        .await?;
         if latest.version == 0 {
             return Ok(None);
         }
-        let digest = Digest::from_bytes(&latest.digest)
-            .ok_or_else(|| ClientError::malformed(&self.who, "the manifest's digest is not 32 bytes"))?;
-        Ok(Some(LatestManifest { version: latest.version, digest }))
+        let digest = Digest::from_bytes(&latest.digest).ok_or_else(|| {
+            ClientError::malformed(&self.who, "the manifest's digest is not 32 bytes")
+        })?;
+        Ok(Some(LatestManifest {
+            version: latest.version,
+            digest,
+        }))
     }
 
     /// Says where we listen (`host:port`).
@@ -129,8 +183,18 @@ impl AuthorityClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn announce(&self, address: &str) -> Result<(), ClientError> {
-        let request = within(proto::AnnounceRequest { address: address.to_owned() }, self.deadline);
-        answer(&self.who, self.deadline, self.stub.clone().announce(request)).await?;
+        let request = within(
+            proto::AnnounceRequest {
+                address: address.to_owned(),
+            },
+            self.deadline,
+        );
+        answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().announce(request),
+        )
+        .await?;
         Ok(())
     }
 
@@ -139,8 +203,18 @@ impl AuthorityClient {
     /// # Errors
     /// See [`ClientError`].
     pub async fn register_product(&self, product: Envelope) -> Result<(), ClientError> {
-        let request = within(proto::RegisterProductRequest { product: Some(product) }, self.deadline);
-        answer(&self.who, self.deadline, self.stub.clone().register_product(request)).await?;
+        let request = within(
+            proto::RegisterProductRequest {
+                product: Some(product),
+            },
+            self.deadline,
+        );
+        answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().register_product(request),
+        )
+        .await?;
         Ok(())
     }
 
@@ -148,9 +222,17 @@ impl AuthorityClient {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn lend_keys(&self, wanted: proto::LendKeysRequest) -> Result<proto::LendKeysResponse, ClientError> {
+    pub async fn lend_keys(
+        &self,
+        wanted: proto::LendKeysRequest,
+    ) -> Result<proto::LendKeysResponse, ClientError> {
         let request = within(wanted, self.deadline);
-        answer(&self.who, self.deadline, self.stub.clone().lend_keys(request)).await
+        answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().lend_keys(request),
+        )
+        .await
     }
 
     /// Trades an account's password for a signed access token.
@@ -171,7 +253,10 @@ impl AuthorityClient {
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn sign_in_with_certificate(&self, chain: Vec<Vec<u8>>) -> Result<Envelope, ClientError> {
+    pub async fn sign_in_with_certificate(
+        &self,
+        chain: Vec<Vec<u8>>,
+    ) -> Result<Envelope, ClientError> {
         self.trade(proto::SignInRequest {
             certificate: Some(proto::CertificateChain { der: chain }),
             ..proto::SignInRequest::default()
@@ -182,7 +267,9 @@ impl AuthorityClient {
     async fn trade(&self, message: proto::SignInRequest) -> Result<Envelope, ClientError> {
         let request = within(message, self.deadline);
         let response = answer(&self.who, self.deadline, self.stub.clone().sign_in(request)).await?;
-        response.token.ok_or_else(|| ClientError::malformed(&self.who, "no token in it"))
+        response
+            .token
+            .ok_or_else(|| ClientError::malformed(&self.who, "no token in it"))
     }
 
     /// What a credential may see for a purpose; for every purpose it holds if none is named.
@@ -198,17 +285,31 @@ impl AuthorityClient {
             credential: Some(credential),
             purpose: purpose.map(ToString::to_string).unwrap_or_default(),
         };
-        answer(&self.who, self.deadline, self.stub.clone().catalogue(within(message, self.deadline))).await
+        answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().catalogue(within(message, self.deadline)),
+        )
+        .await
     }
 
     /// Grants for the fragments of one query, in their order; all or none.
     ///
     /// # Errors
     /// See [`ClientError`].
-    pub async fn issue_grants(&self, wanted: proto::IssueGrantsRequest) -> Result<Vec<Envelope>, ClientError> {
+    pub async fn issue_grants(
+        &self,
+        wanted: proto::IssueGrantsRequest,
+    ) -> Result<Vec<Envelope>, ClientError> {
         let fragments = wanted.fragments.len();
-        let response =
-            answer(&self.who, self.deadline, self.stub.clone().issue_grants(within(wanted, self.deadline))).await?;
+        let response = answer(
+            &self.who,
+            self.deadline,
+            self.stub
+                .clone()
+                .issue_grants(within(wanted, self.deadline)),
+        )
+        .await?;
         if response.grants.len() != fragments {
             let what = format!("{} grants for {fragments} fragments", response.grants.len());
             return Err(ClientError::malformed(&self.who, what));

@@ -18,7 +18,10 @@ pub(crate) async fn answer<T>(
     deadline: Duration,
     call: impl Future<Output = Result<Response<T>, Status>>,
 ) -> Result<T, ClientError> {
-    let late = || ClientError::Deadline { who: who.to_owned(), within: deadline };
+    let late = || ClientError::Deadline {
+        who: who.to_owned(),
+        within: deadline,
+    };
     match tokio::time::timeout(deadline, call).await {
         Ok(Ok(response)) => Ok(response.into_inner()),
         Ok(Err(status)) if is_timeout(&status) => Err(late()),

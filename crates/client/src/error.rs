@@ -102,13 +102,23 @@ impl ClientError {
     pub(crate) fn from_status(who: &str, status: &Status) -> Self {
         let who = who.to_owned();
         match status.source() {
-            Some(source) => Self::Unavailable { who, source: Lost(reason(source)) },
-            None => Self::Refused { who, code: status.code(), message: status.message().to_owned() },
+            Some(source) => Self::Unavailable {
+                who,
+                source: Lost(reason(source)),
+            },
+            None => Self::Refused {
+                who,
+                code: status.code(),
+                message: status.message().to_owned(),
+            },
         }
     }
 
     pub(crate) fn malformed(who: &str, what: impl Into<String>) -> Self {
-        Self::Malformed { who: who.to_owned(), what: what.into() }
+        Self::Malformed {
+            who: who.to_owned(),
+            what: what.into(),
+        }
     }
 }
 

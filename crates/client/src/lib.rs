@@ -12,6 +12,8 @@ mod call;
 mod enrolment;
 mod error;
 mod node;
+#[cfg(test)]
+mod testing;
 mod upkeep;
 
 pub use authority::{AuthorityClient, LatestManifest, Renewed};

@@ -36,7 +36,10 @@ pub async fn keep_up(role: Upkeep, shutdown: CancellationToken) {
     };
     let identity = role.dialer.identity().clone();
     let clock = role.dialer.clock().clone();
-    tokio::join!(keep_renewed(identity, renew, clock, shutdown.clone()), keep_trusting(&role, &shutdown));
+    tokio::join!(
+        keep_renewed(identity, renew, clock, shutdown.clone()),
+        keep_trusting(&role, &shutdown)
+    );
 }
 
 async fn keep_trusting(role: &Upkeep, shutdown: &CancellationToken) {
@@ -56,10 +59,16 @@ async fn keep_trusting(role: &Upkeep, shutdown: &CancellationToken) {
         match fresh {
             Ok(bundles) => {
                 if let Err(error) = take(role, &bundles) {
-                    tracing::warn!(error = error_chain(&error), "cannot take the new trust bundles");
+                    tracing::warn!(
+                        error = error_chain(&error),
+                        "cannot take the new trust bundles"
+                    );
                 }
             }
-            Err(error) => tracing::warn!(error = error_chain(&error), "cannot ask whom to trust; trying again"),
+            Err(error) => tracing::warn!(
+                error = error_chain(&error),
+                "cannot ask whom to trust; trying again"
+            ),
         }
     }
 }

@@ -4,9 +4,9 @@ use crate::certificate::{only_uri, parse, read_chain};
 use crate::error::IdentityError;
 use guildhall_model::{CouncilName, Digest, PeerId, Role, Timestamp};
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName, DnType,
-    ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256,
-    PublicKeyData as _, SanType, SerialNumber,
+    BasicConstraints, CertificateParams, CertificateSigningRequestParams, DistinguishedName,
+    DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256, PublicKeyData as _, SanType, SerialNumber,
 };
 use ring::rand::{SecureRandom as _, SystemRandom};
 use rustls_pki_types::{CertificateDer, CertificateSigningRequestDer};
@@ -47,7 +47,12 @@ impl CertificateAuthority {
         let certificate = params
             .self_signed(&key)
             .map_err(|e| IdentityError::internal("sign the certificate authority", e))?;
-        Ok(Self { council: council.clone(), key, pem: certificate.pem(), der: certificate.der().clone() })
+        Ok(Self {
+            council: council.clone(),
+            key,
+            pem: certificate.pem(),
+            der: certificate.der().clone(),
+        })
     }
 
     /// Reads what [`certificate_pem`](Self::certificate_pem) and [`key_pem`](Self::key_pem) gave.
@@ -55,7 +60,8 @@ impl CertificateAuthority {
     /// # Errors
     /// If either is not PEM, the key is not the certificate's, or no council is named.
     pub fn from_pem(certificate: &str, key: &str) -> Result<Self, IdentityError> {
-        let key = KeyPair::from_pem(key).map_err(|e| IdentityError::malformed("the certificate authority's key", e))?;
+        let key = KeyPair::from_pem(key)
+            .map_err(|e| IdentityError::malformed("the certificate authority's key", e))?;
         let der = read_chain(certificate)?.swap_remove(0);
         let parsed = parse(&der)?;
         if parsed.public_key().raw != key.subject_public_key_info() {
@@ -65,7 +71,12 @@ impl CertificateAuthority {
             });
         }
         let council = council_of(&der)?;
-        Ok(Self { council, key, pem: certificate.to_owned(), der })
+        Ok(Self {
+            council,
+            key,
+            pem: certificate.to_owned(),
+            der,
+        })
     }
 
     /// Its private key. Keep it as the keyring is kept.
@@ -111,10 +122,14 @@ impl CertificateAuthority {
         not_after: Timestamp,
     ) -> Result<String, IdentityError> {
         if peer.council != self.council {
-            return Err(IdentityError::ForeignPeer { council: self.council.clone(), peer: peer.clone() });
+            return Err(IdentityError::ForeignPeer {
+                council: self.council.clone(),
+                peer: Box::new(peer.clone()),
+            });
         }
-        let request = CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
-            .map_err(|e| IdentityError::malformed("the certificate request", e))?;
+        let request =
+            CertificateSigningRequestParams::from_der(&CertificateSigningRequestDer::from(csr))
+                .map_err(|e| IdentityError::malformed("the certificate request", e))?;
         let mut params = CertificateParams::default();
         params.not_before = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(not_before);
         params.not_after = rcgen::date_time_ymd(1970, 1, 1) + since_epoch(not_after);
@@ -124,7 +139,9 @@ impl CertificateAuthority {
         params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
         params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth];
         if peer.role != Role::Analyst {
-            params.extended_key_usages.push(ExtendedKeyUsagePurpose::ServerAuth);
+            params
+                .extended_key_usages
+                .push(ExtendedKeyUsagePurpose::ServerAuth);
         }
         params.subject_alt_names = vec![uri(&peer.to_string())?];
         if matches!(peer.role, Role::Gateway | Role::SupplierDoor) {
@@ -144,7 +161,9 @@ impl CertificateAuthority {
 
 impl fmt::Debug for CertificateAuthority {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CertificateAuthority").field("council", &self.council.as_str()).finish_non_exhaustive()
+        f.debug_struct("CertificateAuthority")
+            .field("council", &self.council.as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -167,18 +186,24 @@ pub(crate) fn council_of(ca: &[u8]) -> Result<CouncilName, IdentityError> {
     let uri = only_uri(&parse(ca)?)?;
     uri.strip_prefix("spiffe://")
         .and_then(|name| name.parse().ok())
-        .ok_or_else(|| IdentityError::Unnamed { why: "a certificate authority is named `spiffe://<council>`".to_owned() })
+        .ok_or_else(|| IdentityError::Unnamed {
+            why: "a certificate authority is named `spiffe://<council>`".to_owned(),
+        })
 }
 
 fn new_key() -> Result<KeyPair, IdentityError> {
-    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).map_err(|e| IdentityError::internal("make a key", e))
+    KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)
+        .map_err(|e| IdentityError::internal("make a key", e))
 }
 
 fn new_serial() -> Result<SerialNumber, IdentityError> {
     let mut bytes = [0_u8; 16];
     SystemRandom::new()
         .fill(&mut bytes)
-        .map_err(|_| IdentityError::Internal { what: "draw a serial number", source: None })?;
+        .map_err(|_| IdentityError::Internal {
+            what: "draw a serial number",
+            source: None,
+        })?;
     // Positive, as X.509 wants it.
     bytes[0] = (bytes[0] & 0x7f) | 0x40;
     Ok(SerialNumber::from_slice(&bytes))
@@ -192,7 +217,9 @@ fn name(council: &CouncilName, what: &str) -> DistinguishedName {
 }
 
 fn uri(text: &str) -> Result<SanType, IdentityError> {
-    let text = text.try_into().map_err(|e| IdentityError::internal("write a name into a certificate", e))?;
+    let text = text
+        .try_into()
+        .map_err(|e| IdentityError::internal("write a name into a certificate", e))?;
     Ok(SanType::URI(text))
 }
 
@@ -200,7 +227,10 @@ fn host_name(host: &str) -> Result<SanType, IdentityError> {
     if let Ok(ip) = host.parse::<IpAddr>() {
         return Ok(SanType::IpAddress(ip));
     }
-    let malformed = || IdentityError::Malformed { what: "a host name: neither a DNS name nor an address".to_owned(), source: None };
+    let malformed = || IdentityError::Malformed {
+        what: "a host name: neither a DNS name nor an address".to_owned(),
+        source: None,
+    };
     rustls_pki_types::DnsName::try_from(host).map_err(|_| malformed())?;
     Ok(SanType::DnsName(host.try_into().map_err(|_| malformed())?))
 }
@@ -216,10 +246,20 @@ mod tests {
     use crate::certificate::PeerCertificate;
     use crate::verify::tests::{authority, now, peer};
 
-    fn issue(authority: &CertificateAuthority, id: &str, hosts: &[&str]) -> Result<String, IdentityError> {
+    fn issue(
+        authority: &CertificateAuthority,
+        id: &str,
+        hosts: &[&str],
+    ) -> Result<String, IdentityError> {
         let hosts: Vec<String> = hosts.iter().map(|&h| h.to_owned()).collect();
         let (_, csr) = new_key_and_csr().unwrap();
-        authority.issue(&csr, &peer(id), &hosts, now(), now().after(Duration::from_secs(600)))
+        authority.issue(
+            &csr,
+            &peer(id),
+            &hosts,
+            now(),
+            now().after(Duration::from_secs(600)),
+        )
     }
 
     fn dns_names(chain: &str) -> Vec<String> {
@@ -250,16 +290,30 @@ mod tests {
 
     #[test]
     fn an_authority_vouches_for_its_own_council_alone() {
-        let refused = issue(&authority("northmoor"), "spiffe://southmere/parking/node/p1", &[]);
+        let refused = issue(
+            &authority("northmoor"),
+            "spiffe://southmere/parking/node/p1",
+            &[],
+        );
         assert!(matches!(refused, Err(IdentityError::ForeignPeer { .. })));
     }
 
     #[test]
     fn only_doors_get_host_names() {
         let authority = authority("northmoor");
-        let door = issue(&authority, "spiffe://northmoor/council/gateway/g", &["city.example", "127.0.0.1"]).unwrap();
+        let door = issue(
+            &authority,
+            "spiffe://northmoor/council/gateway/g",
+            &["city.example", "127.0.0.1"],
+        )
+        .unwrap();
         assert_eq!(dns_names(&door), ["city.example"]);
-        let node = issue(&authority, "spiffe://northmoor/parking/node/p1", &["city.example"]).unwrap();
+        let node = issue(
+            &authority,
+            "spiffe://northmoor/parking/node/p1",
+            &["city.example"],
+        )
+        .unwrap();
         assert!(dns_names(&node).is_empty());
         assert!(issue(&authority, "spiffe://northmoor/council/gateway/g", &["a b"]).is_err());
     }
@@ -272,7 +326,9 @@ mod tests {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let csr = params.serialize_request(&key).unwrap();
         let asked = peer("spiffe://northmoor/parking/node/p1");
-        let chain = authority("northmoor").issue(csr.der(), &asked, &[], now(), now().after(LIFE)).unwrap();
+        let chain = authority("northmoor")
+            .issue(csr.der(), &asked, &[], now(), now().after(LIFE))
+            .unwrap();
         let leaf = read_chain(&chain).unwrap().swap_remove(0);
         assert_eq!(PeerCertificate::read(&leaf).unwrap().peer, asked);
         assert!(!parse(&leaf).unwrap().is_ca());
@@ -284,7 +340,11 @@ mod tests {
         let last = csr.len() - 1;
         csr[last] ^= 1;
         let asked = peer("spiffe://northmoor/parking/node/p1");
-        assert!(authority("northmoor").issue(&csr, &asked, &[], now(), now().after(LIFE)).is_err());
+        assert!(
+            authority("northmoor")
+                .issue(&csr, &asked, &[], now(), now().after(LIFE))
+                .is_err()
+        );
     }
 
     #[test]
@@ -299,6 +359,9 @@ mod tests {
 
     #[test]
     fn debug_shows_the_council_and_no_key() {
-        assert_eq!(format!("{:?}", authority("northmoor")), "CertificateAuthority { council: \"northmoor\", .. }");
+        assert_eq!(
+            format!("{:?}", authority("northmoor")),
+            "CertificateAuthority { council: \"northmoor\", .. }"
+        );
     }
 }

@@ -26,9 +26,9 @@ impl PeerCertificate {
     pub fn read(der: &[u8]) -> Result<Self, IdentityError> {
         let certificate = parse(der)?;
         let uri = only_uri(&certificate)?;
-        let peer = uri
-            .parse()
-            .map_err(|e| IdentityError::Unnamed { why: format!("`{}` is {e}", shorten(&uri)) })?;
+        let peer = uri.parse().map_err(|e| IdentityError::Unnamed {
+            why: format!("`{}` is {e}", shorten(&uri)),
+        })?;
         let validity = certificate.validity();
         Ok(Self {
             peer,
@@ -47,7 +47,10 @@ pub fn read_chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, IdentityErr
         .collect::<Result<Vec<_>, _>>()
         .map_err(|e| IdentityError::malformed("the certificate chain", e))?;
     if chain.is_empty() {
-        return Err(IdentityError::Malformed { what: "the certificate chain: it is empty".to_owned(), source: None });
+        return Err(IdentityError::Malformed {
+            what: "the certificate chain: it is empty".to_owned(),
+            source: None,
+        });
     }
     Ok(chain)
 }
@@ -55,7 +58,10 @@ pub fn read_chain(pem: &str) -> Result<Vec<CertificateDer<'static>>, IdentityErr
 pub(crate) fn parse(der: &[u8]) -> Result<X509Certificate<'_>, IdentityError> {
     match x509_parser::parse_x509_certificate(der) {
         Ok(([], certificate)) => Ok(certificate),
-        Ok(_) => Err(IdentityError::Malformed { what: "the certificate: bytes follow it".to_owned(), source: None }),
+        Ok(_) => Err(IdentityError::Malformed {
+            what: "the certificate: bytes follow it".to_owned(),
+            source: None,
+        }),
         Err(e) => Err(IdentityError::malformed("the certificate", e)),
     }
 }
@@ -65,14 +71,21 @@ pub(crate) fn only_uri(certificate: &X509Certificate<'_>) -> Result<String, Iden
     let names = certificate
         .subject_alternative_name()
         .map_err(|e| IdentityError::malformed("the certificate's names", e))?;
-    let mut uris = names.iter().flat_map(|san| &san.value.general_names).filter_map(|name| match name {
-        GeneralName::URI(uri) => Some(*uri),
-        _ => None,
-    });
+    let mut uris = names
+        .iter()
+        .flat_map(|san| &san.value.general_names)
+        .filter_map(|name| match name {
+            GeneralName::URI(uri) => Some(*uri),
+            _ => None,
+        });
     match (uris.next(), uris.next()) {
         (Some(uri), None) => Ok(uri.to_owned()),
-        (None, _) => Err(IdentityError::Unnamed { why: "it has no URI".to_owned() }),
-        (Some(_), Some(_)) => Err(IdentityError::Unnamed { why: "it has more than one URI".to_owned() }),
+        (None, _) => Err(IdentityError::Unnamed {
+            why: "it has no URI".to_owned(),
+        }),
+        (Some(_), Some(_)) => Err(IdentityError::Unnamed {
+            why: "it has more than one URI".to_owned(),
+        }),
     }
 }
 

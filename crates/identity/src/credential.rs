@@ -88,7 +88,10 @@ impl Identity {
         let next = Current::read(chain, key)?;
         let expected = self.peer();
         if next.certificate.peer != expected {
-            return Err(IdentityError::WrongPeer { expected, found: next.certificate.peer });
+            return Err(IdentityError::WrongPeer {
+                expected: Box::new(expected),
+                found: Box::new(next.certificate.peer),
+            });
         }
         if let Some(dir) = self.0.dir.load_full() {
             next.save(&dir)?;
@@ -118,7 +121,14 @@ impl Identity {
     /// Our certificate chain, DER, leaf first.
     #[must_use]
     pub fn chain(&self) -> Vec<Vec<u8>> {
-        self.0.current.load().certified.cert.iter().map(|der| der.to_vec()).collect()
+        self.0
+            .current
+            .load()
+            .certified
+            .cert
+            .iter()
+            .map(|der| der.to_vec())
+            .collect()
     }
 
     /// Our certificate chain, PEM, leaf first.
@@ -144,8 +154,9 @@ impl Current {
         let certificate = PeerCertificate::read(&chain[0])?;
         let key = PrivateKeyDer::from_pem_slice(key_pem.as_bytes())
             .map_err(|e| IdentityError::malformed("the private key", e))?;
-        let certified = CertifiedKey::from_der(chain, key, &provider())
-            .map_err(|e| IdentityError::malformed(format!("the key of `{}`", certificate.peer), e))?;
+        let certified = CertifiedKey::from_der(chain, key, &provider()).map_err(|e| {
+            IdentityError::malformed(format!("the key of `{}`", certificate.peer), e)
+        })?;
         Ok(Self {
             certificate,
             certified: Arc::new(certified),
@@ -166,7 +177,8 @@ impl Current {
 fn load_with(dir: &Path, chain: &str, key: &str) -> Result<Current, IdentityError> {
     let path = dir.join(key);
     let bytes = files::load_secret(&path)?;
-    let text = std::str::from_utf8(&bytes).map_err(|e| IdentityError::malformed(format!("`{}`", path.display()), e))?;
+    let text = std::str::from_utf8(&bytes)
+        .map_err(|e| IdentityError::malformed(format!("`{}`", path.display()), e))?;
     Current::read(chain, text)
 }
 
@@ -255,6 +267,9 @@ mod tests {
     #[test]
     fn debug_shows_name_and_expiry_alone() {
         let shown = format!("{:?}", identity(&authority("northmoor"), NODE));
-        assert_eq!(shown, format!("Identity {{ peer: \"{NODE}\", expires: \"2026-11-18T12:06:40Z\", .. }}"));
+        assert_eq!(
+            shown,
+            format!("Identity {{ peer: \"{NODE}\", expires: \"2026-11-18T12:06:40Z\", .. }}")
+        );
     }
 }

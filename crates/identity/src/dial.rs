@@ -6,7 +6,7 @@ use crate::error::IdentityError;
 use crate::serve::{CONNECTION_WINDOW, FRAME, SOCKET_BUFFER, STREAM_WINDOW, TLS_BUFFER};
 use crate::tls::client_config;
 use crate::trust::TrustStore;
-use crate::verify::{Expect, ExpectedServer, PinnedAuthority};
+use crate::verify::{Expect, ExpectedServer, PinnedAuthority, plain};
 use guildhall_model::SharedClock;
 use http::Uri;
 use http::uri::Authority;
@@ -71,7 +71,11 @@ impl Dialer {
     /// A dialler that is `identity`.
     #[must_use]
     pub fn new(identity: &Identity, trust: &TrustStore, clock: SharedClock) -> Self {
-        Self { identity: identity.clone(), trust: trust.clone(), clock }
+        Self {
+            identity: identity.clone(),
+            trust: trust.clone(),
+            clock,
+        }
     }
 
     /// Whom it dials as.
@@ -102,8 +106,17 @@ impl Dialer {
     /// If `address` is not `host:port`.
     pub fn channel(&self, address: &str, expect: Expect) -> Result<Channel, IdentityError> {
         let peer = expect.to_string();
-        let verifier = Arc::new(ExpectedServer { trust: self.trust.clone(), expect });
-        channel(address, peer, Some(&self.identity), verifier, self.clock.clone())
+        let verifier = Arc::new(ExpectedServer {
+            trust: self.trust.clone(),
+            expect,
+        });
+        channel(
+            address,
+            peer,
+            Some(&self.identity),
+            verifier,
+            self.clock.clone(),
+        )
     }
 }
 
@@ -112,8 +125,15 @@ impl Dialer {
 ///
 /// # Errors
 /// If `address` is not `host:port`.
-pub fn enrol_channel(address: &str, code: &EnrolmentCode, clock: SharedClock) -> Result<Channel, IdentityError> {
-    let verifier = PinnedAuthority { council: code.council.clone(), fingerprint: code.fingerprint };
+pub fn enrol_channel(
+    address: &str,
+    code: &EnrolmentCode,
+    clock: SharedClock,
+) -> Result<Channel, IdentityError> {
+    let verifier = PinnedAuthority {
+        council: code.council.clone(),
+        fingerprint: code.fingerprint,
+    };
     let peer = Expect::authority(&code.council).to_string();
     channel(address, peer, None, Arc::new(verifier), clock)
 }
@@ -125,9 +145,15 @@ fn channel(
     verifier: Arc<dyn ServerCertVerifier>,
     clock: SharedClock,
 ) -> Result<Channel, IdentityError> {
-    let malformed = || IdentityError::Address { address: address.to_owned() };
+    let malformed = || IdentityError::Address {
+        address: address.to_owned(),
+    };
     let authority: Authority = address.parse().map_err(|_| malformed())?;
-    let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
+    let host = authority
+        .host()
+        .trim_start_matches('[')
+        .trim_end_matches(']')
+        .to_owned();
     let port = authority.port_u16().ok_or_else(malformed)?;
     let name = ServerName::try_from(host.clone()).map_err(|_| malformed())?;
     let origin = Uri::builder()
@@ -154,10 +180,12 @@ fn channel(
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))
         .keep_alive_while_idle(true);
-    Ok(endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
-        let target = target.clone();
-        async move { target.connect().await.map(TokioIo::new) }
-    })))
+    Ok(
+        endpoint.connect_with_connector_lazy(service_fn(move |_: Uri| {
+            let target = target.clone();
+            async move { target.connect().await.map(TokioIo::new) }
+        })),
+    )
 }
 
 /// What a connection needs, each time.
@@ -179,13 +207,25 @@ impl Target {
     }
 
     async fn try_connect(&self) -> Result<TlsStream<BufReader<TcpStream>>, DialError> {
-        let connect = |source| DialError::Connect { peer: self.peer.clone(), address: self.address.clone(), source };
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await.map_err(connect)?;
+        let connect = |source| DialError::Connect {
+            peer: self.peer.clone(),
+            address: self.address.clone(),
+            source,
+        };
+        let stream = TcpStream::connect((self.host.as_str(), self.port))
+            .await
+            .map_err(connect)?;
         stream.set_nodelay(true).map_err(connect)?;
         let socket = BufReader::with_capacity(SOCKET_BUFFER, stream);
         self.tls
-            .connect_with(self.name.clone(), socket, |connection| connection.set_buffer_limit(Some(TLS_BUFFER)))
+            .connect_with(self.name.clone(), socket, |connection| {
+                connection.set_buffer_limit(Some(TLS_BUFFER))
+            })
             .await
-            .map_err(|source| DialError::Handshake { peer: self.peer.clone(), address: self.address.clone(), source })
+            .map_err(|error| DialError::Handshake {
+                peer: self.peer.clone(),
+                address: self.address.clone(),
+                source: plain(error),
+            })
     }
 }

@@ -24,7 +24,9 @@ pub struct EnrolmentCode {
 
 /// Why a text is not an enrolment code. Does not repeat the text, which holds a secret.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("not an enrolment code of the form `<council>:<fingerprint>:<secret>`\nhelp: copy the whole line that `guildhall authority invite` printed")]
+#[error(
+    "not an enrolment code of the form `<council>:<fingerprint>:<secret>`\nhelp: copy the whole line that `guildhall authority invite` printed"
+)]
 pub struct EnrolmentCodeError;
 
 impl EnrolmentCode {
@@ -33,7 +35,11 @@ impl EnrolmentCode {
     pub fn generate(council: &CouncilName, fingerprint: Digest) -> Option<Self> {
         let mut bytes = Zeroizing::new([0_u8; SECRET_BYTES]);
         SystemRandom::new().fill(bytes.as_mut_slice()).ok()?;
-        Some(Self { council: council.clone(), fingerprint, secret: Zeroizing::new(hex::encode(bytes.as_slice())) })
+        Some(Self {
+            council: council.clone(),
+            fingerprint,
+            secret: Zeroizing::new(hex::encode(bytes.as_slice())),
+        })
     }
 
     /// What the authority knows the newcomer by. Keep its digest, never itself.
@@ -53,7 +59,9 @@ impl FromStr for EnrolmentCode {
         else {
             return Err(EnrolmentCodeError);
         };
-        let fingerprint = hex::decode(fingerprint).ok().and_then(|bytes| Digest::from_bytes(&bytes));
+        let fingerprint = hex::decode(fingerprint)
+            .ok()
+            .and_then(|bytes| Digest::from_bytes(&bytes));
         if secret.len() != 2 * SECRET_BYTES || !secret.bytes().all(|b| b.is_ascii_hexdigit()) {
             return Err(EnrolmentCodeError);
         }
@@ -67,7 +75,13 @@ impl FromStr for EnrolmentCode {
 
 impl fmt::Display for EnrolmentCode {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}:{}:{}", self.council, self.fingerprint, self.secret.as_str())
+        write!(
+            f,
+            "{}:{}:{}",
+            self.council,
+            self.fingerprint,
+            self.secret.as_str()
+        )
     }
 }
 
@@ -86,21 +100,35 @@ mod tests {
 
     #[test]
     fn a_code_reads_back_as_it_was_printed() {
-        let code = EnrolmentCode::generate(&"northmoor".parse().unwrap(), Digest::of(b"ca")).unwrap();
+        let code =
+            EnrolmentCode::generate(&"northmoor".parse().unwrap(), Digest::of(b"ca")).unwrap();
         assert_eq!(format!(" {code}\n").parse(), Ok(code));
     }
 
     #[test]
     fn half_a_code_is_none() {
-        let text = EnrolmentCode::generate(&"northmoor".parse().unwrap(), Digest::of(b"ca")).unwrap().to_string();
-        for bad in [&text[..text.len() - 1], "northmoor", &format!("{text}:x"), &text.replace(":", "-"), ""] {
-            assert_eq!(bad.parse::<EnrolmentCode>(), Err(EnrolmentCodeError), "{bad}");
+        let text = EnrolmentCode::generate(&"northmoor".parse().unwrap(), Digest::of(b"ca"))
+            .unwrap()
+            .to_string();
+        for bad in [
+            &text[..text.len() - 1],
+            "northmoor",
+            &format!("{text}:x"),
+            &text.replace(":", "-"),
+            "",
+        ] {
+            assert_eq!(
+                bad.parse::<EnrolmentCode>(),
+                Err(EnrolmentCodeError),
+                "{bad}"
+            );
         }
     }
 
     #[test]
     fn debug_leaves_the_secret_out() {
-        let code = EnrolmentCode::generate(&"northmoor".parse().unwrap(), Digest::of(b"ca")).unwrap();
+        let code =
+            EnrolmentCode::generate(&"northmoor".parse().unwrap(), Digest::of(b"ca")).unwrap();
         assert!(!format!("{code:?}").contains(code.secret()));
     }
 }

@@ -50,15 +50,15 @@ pub enum IdentityError {
         /// Whose authority it is.
         council: CouncilName,
         /// The name asked for.
-        peer: PeerId,
+        peer: Box<PeerId>,
     },
     /// A renewed certificate for somebody else.
     #[error("the new certificate names `{found}`, not `{expected}`")]
     WrongPeer {
         /// Who this identity is.
-        expected: PeerId,
+        expected: Box<PeerId>,
         /// Who the certificate names.
-        found: PeerId,
+        found: Box<PeerId>,
     },
     /// A certificate that the trust store does not bear out.
     #[error("the certificate is not one that its council vouches for now")]
@@ -83,11 +83,20 @@ pub enum IdentityError {
 }
 
 impl IdentityError {
-    pub(crate) fn malformed(what: impl Into<String>, source: impl Error + Send + Sync + 'static) -> Self {
-        Self::Malformed { what: what.into(), source: Some(Box::new(source)) }
+    pub(crate) fn malformed(
+        what: impl Into<String>,
+        source: impl Error + Send + Sync + 'static,
+    ) -> Self {
+        Self::Malformed {
+            what: what.into(),
+            source: Some(Box::new(source)),
+        }
     }
 
     pub(crate) fn internal(what: &'static str, source: impl Error + Send + Sync + 'static) -> Self {
-        Self::Internal { what, source: Some(Box::new(source)) }
+        Self::Internal {
+            what,
+            source: Some(Box::new(source)),
+        }
     }
 }

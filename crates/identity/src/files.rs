@@ -26,10 +26,15 @@ pub fn save_secret(path: &Path, bytes: &[u8]) -> Result<(), IdentityError> {
 /// # Errors
 /// If the file is missing, or not its owner's alone.
 pub fn load_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, IdentityError> {
-    let read = |source| IdentityError::Read { path: path.to_owned(), source };
+    let read = |source| IdentityError::Read {
+        path: path.to_owned(),
+        source,
+    };
     let mut file = File::open(path).map_err(read)?;
     if file.metadata().map_err(read)?.permissions().mode() & 0o077 != 0 {
-        return Err(IdentityError::Exposed { path: path.to_owned() });
+        return Err(IdentityError::Exposed {
+            path: path.to_owned(),
+        });
     }
     let mut bytes = Zeroizing::new(Vec::new());
     file.read_to_end(&mut bytes).map_err(read)?;
@@ -57,23 +62,36 @@ pub(crate) fn save_public(path: &Path, text: &str) -> Result<(), IdentityError> 
 }
 
 pub(crate) fn load_public(path: &Path) -> Result<String, IdentityError> {
-    std::fs::read_to_string(path).map_err(|source| IdentityError::Read { path: path.to_owned(), source })
+    std::fs::read_to_string(path).map_err(|source| IdentityError::Read {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), IdentityError> {
-    std::fs::rename(from, to).map_err(|source| IdentityError::Write { path: to.to_owned(), source })
+    std::fs::rename(from, to).map_err(|source| IdentityError::Write {
+        path: to.to_owned(),
+        source,
+    })
 }
 
 fn replace(path: &Path, bytes: &[u8], mode: u32) -> Result<(), IdentityError> {
-    let write = |source| IdentityError::Write { path: path.to_owned(), source };
+    let write = |source| IdentityError::Write {
+        path: path.to_owned(),
+        source,
+    };
     let mut beside: PathBuf = path.to_owned();
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".part");
     beside.set_file_name(name);
     // A leftover of a crash may have another mode.
     let _ = std::fs::remove_file(&beside);
-    let mut file =
-        OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(write)?;
+    let mut file = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(mode)
+        .open(&beside)
+        .map_err(write)?;
     file.write_all(bytes).map_err(write)?;
     file.sync_all().map_err(write)?;
     std::fs::rename(&beside, path).map_err(write)
@@ -89,7 +107,10 @@ mod tests {
         let path = dir.path().join("a.key");
         save_secret(&path, b"one").unwrap();
         save_secret(&path, b"two").unwrap();
-        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(
+            std::fs::metadata(&path).unwrap().permissions().mode() & 0o777,
+            0o600
+        );
         assert_eq!(load_secret(&path).unwrap().as_slice(), b"two");
     }
 
@@ -99,6 +120,9 @@ mod tests {
         let path = dir.path().join("a.key");
         save_secret(&path, b"one").unwrap();
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o640)).unwrap();
-        assert!(matches!(load_secret(&path), Err(IdentityError::Exposed { .. })));
+        assert!(matches!(
+            load_secret(&path),
+            Err(IdentityError::Exposed { .. })
+        ));
     }
 }

@@ -18,6 +18,8 @@ mod dial;
 mod enrolment;
 mod error;
 mod files;
+#[cfg(test)]
+mod handshake_tests;
 mod renewal;
 mod serve;
 mod tls;

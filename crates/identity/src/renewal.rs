@@ -16,8 +16,12 @@ const LOOK_EVERY: Duration = Duration::from_secs(30);
 ///
 /// `renew` takes a certificate request (DER) for a fresh key to the authority and brings back
 /// the chain (PEM). A renewal that fails is logged and tried again half a minute later.
-pub async fn keep_renewed<F, R, E>(identity: Identity, renew: F, clock: SharedClock, shutdown: CancellationToken)
-where
+pub async fn keep_renewed<F, R, E>(
+    identity: Identity,
+    renew: F,
+    clock: SharedClock,
+    shutdown: CancellationToken,
+) where
     F: Fn(Vec<u8>) -> R + Send,
     R: Future<Output = Result<String, E>> + Send,
     E: Error + Send + Sync + 'static,
@@ -51,7 +55,9 @@ async fn keep<F, R, E>(
             renewed = renew_once(&identity, &renew) => renewed,
         };
         match renewed {
-            Ok(()) => tracing::info!(peer = %identity.peer(), expires = %identity.expires(), "renewed the certificate"),
+            Ok(()) => {
+                tracing::info!(peer = %identity.peer(), expires = %identity.expires(), "renewed the certificate")
+            }
             Err(error) => tracing::warn!(
                 peer = %identity.peer(),
                 expires = %identity.expires(),
@@ -62,7 +68,10 @@ async fn keep<F, R, E>(
     }
 }
 
-async fn renew_once<F, R, E>(identity: &Identity, renew: &F) -> Result<(), Box<dyn Error + Send + Sync>>
+async fn renew_once<F, R, E>(
+    identity: &Identity,
+    renew: &F,
+) -> Result<(), Box<dyn Error + Send + Sync>>
 where
     F: Fn(Vec<u8>) -> R,
     R: Future<Output = Result<String, E>>,
@@ -102,15 +111,30 @@ mod tests {
         let renew = {
             let (authority, clock) = (authority.clone(), clock.clone());
             move |csr: Vec<u8>| {
-                let (authority, clock, tried, failures) =
-                    (authority.clone(), clock.clone(), tried.clone(), failures.clone());
+                let (authority, clock, tried, failures) = (
+                    authority.clone(),
+                    clock.clone(),
+                    tried.clone(),
+                    failures.clone(),
+                );
                 async move {
                     tried.send(()).unwrap();
-                    if failures.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1)).is_ok() {
-                        return Err(IdentityError::Address { address: "nowhere".to_owned() });
+                    if failures
+                        .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |n| n.checked_sub(1))
+                        .is_ok()
+                    {
+                        return Err(IdentityError::Address {
+                            address: "nowhere".to_owned(),
+                        });
                     }
                     let at = clock.now();
-                    authority.issue(&csr, &peer(NODE), &[], at, at.after(Duration::from_secs(3600)))
+                    authority.issue(
+                        &csr,
+                        &peer(NODE),
+                        &[],
+                        at,
+                        at.after(Duration::from_secs(3600)),
+                    )
                 }
             }
         };
@@ -122,7 +146,12 @@ mod tests {
             shutdown.clone(),
             Duration::from_millis(1),
         ));
-        assert!(tokio::time::timeout(Duration::from_millis(50), tries.recv()).await.is_err(), "renewed too early");
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), tries.recv())
+                .await
+                .is_err(),
+            "renewed too early"
+        );
         clock.advance(Duration::from_secs(60));
         tries.recv().await.unwrap();
         tries.recv().await.unwrap();

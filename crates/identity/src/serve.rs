@@ -3,7 +3,7 @@
 use crate::certificate::PeerCertificate;
 use crate::error::IdentityError;
 use crate::tls::ServerTls;
-use crate::verify::is_certificate_refusal;
+use crate::verify::{is_certificate_refusal, plain};
 use guildhall_model::{PeerId, SharedClock, Timestamp};
 use guildhall_telemetry::error_chain;
 use std::fmt;
@@ -104,7 +104,9 @@ impl Drop for Running {
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("address", &self.address)
+            .finish_non_exhaustive()
     }
 }
 
@@ -121,20 +123,34 @@ pub fn serve(
     router: Router,
     shutdown: &CancellationToken,
 ) -> Result<Running, IdentityError> {
-    let address = listener.local_addr().map_err(|e| IdentityError::internal("listen", e))?;
+    let address = listener
+        .local_addr()
+        .map_err(|e| IdentityError::internal("listen", e))?;
     let shutdown = shutdown.child_token();
     let kill = CancellationToken::new();
     let (connections, incoming) = mpsc::channel(64);
-    let door = Door { tls, connections, kill: kill.clone(), limit: HANDSHAKES_AT_ONCE };
+    let door = Door {
+        tls,
+        connections,
+        kill: kill.clone(),
+        limit: HANDSHAKES_AT_ONCE,
+    };
     guildhall_telemetry::spawn(door.keep(listener, shutdown.clone()));
     let signal = shutdown.clone().cancelled_owned();
     let done = guildhall_telemetry::spawn(async move {
-        let served = router.serve_with_incoming_shutdown(ReceiverStream::new(incoming), signal).await;
+        let served = router
+            .serve_with_incoming_shutdown(ReceiverStream::new(incoming), signal)
+            .await;
         if let Err(error) = served {
             tracing::error!(%address, error = error_chain(&error), "the server ended");
         }
     });
-    Ok(Running { address, shutdown, kill, done })
+    Ok(Running {
+        address,
+        shutdown,
+        kill,
+        done,
+    })
 }
 
 /// Accepts connections and shakes hands.
@@ -185,17 +201,25 @@ async fn greet(
         stream.set_nodelay(true)?;
         let socket = BufReader::with_capacity(SOCKET_BUFFER, stream);
         TlsAcceptor::from(tls.config)
-            .accept_with(socket, |connection| connection.set_buffer_limit(Some(TLS_BUFFER)))
+            .accept_with(socket, |connection| {
+                connection.set_buffer_limit(Some(TLS_BUFFER))
+            })
             .await
     };
     match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
         Ok(Ok(io)) => {
             let caller = Caller::of(&io, remote, tls.clock);
             // Only fails when the server has ended.
-            let _ = connections.send(Ok(PeerStream { io, caller, killed: Box::pin(kill.cancelled_owned()) })).await;
+            let _ = connections
+                .send(Ok(PeerStream {
+                    io,
+                    caller,
+                    killed: Box::pin(kill.cancelled_owned()),
+                }))
+                .await;
         }
         Ok(Err(error)) if is_certificate_refusal(&error) => {
-            tracing::info!(%remote, %error, "turned a certificate away");
+            tracing::info!(%remote, error = %plain(error), "turned a certificate away");
         }
         Ok(Err(error)) => tracing::debug!(%remote, %error, "a handshake failed"),
         Err(_) => tracing::debug!(%remote, "a handshake took too long"),
@@ -228,12 +252,18 @@ impl Caller {
                 chain: chain.iter().map(|der| der.to_vec()).collect(),
             }))
         });
-        Self { remote, peer, clock }
+        Self {
+            remote,
+            peer,
+            clock,
+        }
     }
 
     // A connection may outlive the certificate that it was opened with.
     fn current(&self) -> Option<&CalledAs> {
-        self.peer.as_deref().filter(|peer| self.clock.now() <= peer.expires)
+        self.peer
+            .as_deref()
+            .filter(|peer| self.clock.now() <= peer.expires)
     }
 }
 
@@ -246,7 +276,14 @@ pub fn peer_of<T>(request: &Request<T>) -> Option<PeerId> {
 /// The certificate chain (DER, leaf first) that the sender of this request proved to hold.
 #[must_use]
 pub fn peer_chain<T>(request: &Request<T>) -> Option<Vec<Vec<u8>>> {
-    Some(request.extensions().get::<Caller>()?.current()?.chain.clone())
+    Some(
+        request
+            .extensions()
+            .get::<Caller>()?
+            .current()?
+            .chain
+            .clone(),
+    )
 }
 
 /// Where this request's connection comes from; tells connections apart, proves nothing.
@@ -279,7 +316,11 @@ impl Connected for PeerStream {
 }
 
 impl AsyncRead for PeerStream {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.killed.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
         }
@@ -288,7 +329,11 @@ impl AsyncRead for PeerStream {
 }
 
 impl AsyncWrite for PeerStream {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.io).poll_write(cx, buf)
     }
 

@@ -49,19 +49,30 @@ impl ServerTls {
         clients: ClientAuth,
         clock: SharedClock,
     ) -> Result<Self, IdentityError> {
-        let versions: &[_] = if clients == ClientAuth::Optional { &[&TLS13, &TLS12] } else { &[&TLS13] };
-        let verifier = TrustedClient { trust: trust.clone(), mandatory: clients == ClientAuth::Required };
-        let mut config = ServerConfig::builder_with_details(provider(), Arc::new(Time(clock.clone())))
-            .with_protocol_versions(versions)
-            .map_err(|e| IdentityError::internal("set TLS up", e))?
-            .with_client_cert_verifier(Arc::new(verifier))
-            .with_cert_resolver(Arc::new(identity.clone()));
+        let versions: &[_] = if clients == ClientAuth::Optional {
+            &[&TLS13, &TLS12]
+        } else {
+            &[&TLS13]
+        };
+        let verifier = TrustedClient {
+            trust: trust.clone(),
+            mandatory: clients == ClientAuth::Required,
+        };
+        let mut config =
+            ServerConfig::builder_with_details(provider(), Arc::new(Time(clock.clone())))
+                .with_protocol_versions(versions)
+                .map_err(|e| IdentityError::internal("set TLS up", e))?
+                .with_client_cert_verifier(Arc::new(verifier))
+                .with_cert_resolver(Arc::new(identity.clone()));
         config.alpn_protocols = vec![HTTP_2.to_vec()];
         // Invariant: no resumption. A resumed session is not verified again, so a peer that is
         // no longer trusted could come back with it.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
-        Ok(Self { config: Arc::new(config), clock })
+        Ok(Self {
+            config: Arc::new(config),
+            clock,
+        })
     }
 }
 
@@ -88,7 +99,9 @@ pub(crate) fn client_config(
 /// The one crypto provider.
 pub(crate) fn provider() -> Arc<CryptoProvider> {
     static PROVIDER: OnceLock<Arc<CryptoProvider>> = OnceLock::new();
-    PROVIDER.get_or_init(|| Arc::new(rustls::crypto::ring::default_provider())).clone()
+    PROVIDER
+        .get_or_init(|| Arc::new(rustls::crypto::ring::default_provider()))
+        .clone()
 }
 
 #[derive(Debug)]

@@ -67,9 +67,16 @@ impl TrustStore {
 
     /// A store of one council, with one certificate authority (DER) and no keys.
     pub(crate) fn of_authority(council: &CouncilName, ca: &[u8]) -> Result<Self, IdentityError> {
-        let trust = CouncilTrust::new(council, Vec::new(), &[CertificateDer::from(ca.to_vec())], Vec::new())?;
+        let trust = CouncilTrust::new(
+            council,
+            Vec::new(),
+            &[CertificateDer::from(ca.to_vec())],
+            Vec::new(),
+        )?;
         let store = Self::default();
-        store.0.store(Arc::new(BTreeMap::from([(council.clone(), trust)])));
+        store
+            .0
+            .store(Arc::new(BTreeMap::from([(council.clone(), trust)])));
         Ok(store)
     }
 
@@ -80,8 +87,10 @@ impl TrustStore {
     pub fn replace(&self, bundles: &[TrustBundle]) -> Result<(), IdentityError> {
         let mut councils = BTreeMap::new();
         for bundle in bundles {
-            let council: CouncilName =
-                bundle.council.parse().map_err(|e| IdentityError::malformed("a trust bundle", e))?;
+            let council: CouncilName = bundle
+                .council
+                .parse()
+                .map_err(|e| IdentityError::malformed("a trust bundle", e))?;
             let trust = CouncilTrust::read(&council, &bundle.ca_pem, &bundle.authority_keys)?;
             councils.insert(council, trust);
         }
@@ -165,7 +174,11 @@ impl TrustStore {
     /// Raw Ed25519 public keys that sign `council`'s grants and tokens; none if it is not trusted.
     #[must_use]
     pub fn authority_keys(&self, council: &CouncilName) -> Vec<Vec<u8>> {
-        self.0.load().get(council).map(|trust| trust.authority_keys.clone()).unwrap_or_default()
+        self.0
+            .load()
+            .get(council)
+            .map(|trust| trust.authority_keys.clone())
+            .unwrap_or_default()
     }
 
     /// Whose certificate chain (DER, leaf first) this is, verified as a client's at `now`.
@@ -176,9 +189,15 @@ impl TrustStore {
     /// # Errors
     /// If the chain names no role, or its council does not vouch for it now.
     pub fn verify_chain(&self, chain: &[Vec<u8>], now: Timestamp) -> Result<PeerId, IdentityError> {
-        let chain: Vec<CertificateDer<'_>> = chain.iter().map(|der| CertificateDer::from(der.as_slice())).collect();
+        let chain: Vec<CertificateDer<'_>> = chain
+            .iter()
+            .map(|der| CertificateDer::from(der.as_slice()))
+            .collect();
         let Some((leaf, rest)) = chain.split_first() else {
-            return Err(IdentityError::Malformed { what: "the certificate chain: it is empty".to_owned(), source: None });
+            return Err(IdentityError::Malformed {
+                what: "the certificate chain: it is empty".to_owned(),
+                source: None,
+            });
         };
         let now = Duration::from_secs(u64::try_from(now.as_seconds()).unwrap_or(0));
         let found = self
@@ -217,12 +236,21 @@ impl TrustStore {
 }
 
 impl CouncilTrust {
-    fn read(council: &CouncilName, ca_pem: &[String], authority_keys: &[Vec<u8>]) -> Result<Self, IdentityError> {
+    fn read(
+        council: &CouncilName,
+        ca_pem: &[String],
+        authority_keys: &[Vec<u8>],
+    ) -> Result<Self, IdentityError> {
         let mut authorities = Vec::new();
         for pem in ca_pem {
             authorities.extend(read_chain(pem)?);
         }
-        Self::new(council, ca_pem.to_vec(), &authorities, authority_keys.to_vec())
+        Self::new(
+            council,
+            ca_pem.to_vec(),
+            &authorities,
+            authority_keys.to_vec(),
+        )
     }
 
     fn new(
@@ -235,16 +263,25 @@ impl CouncilTrust {
         for der in authorities {
             if council_of(der)? != *council {
                 return Err(IdentityError::Unnamed {
-                    why: format!("a certificate authority given for {council} is another council's"),
+                    why: format!(
+                        "a certificate authority given for {council} is another council's"
+                    ),
                 });
             }
-            roots.add(der.clone()).map_err(|e| IdentityError::malformed("a certificate authority", e))?;
+            roots
+                .add(der.clone())
+                .map_err(|e| IdentityError::malformed("a certificate authority", e))?;
         }
         let roots = Arc::new(roots);
         let clients = WebPkiClientVerifier::builder_with_provider(roots.clone(), provider())
             .build()
             .map_err(|e| IdentityError::malformed(format!("the trust bundle of {council}"), e))?;
-        Ok(Self { ca_pem, authority_keys, roots, clients })
+        Ok(Self {
+            ca_pem,
+            authority_keys,
+            roots,
+            clients,
+        })
     }
 }
 

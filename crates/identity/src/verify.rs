@@ -3,12 +3,16 @@
 use crate::tls::provider;
 use crate::trust::{End, TrustStore, other};
 use guildhall_model::{CouncilName, Digest, PeerId, Role};
+use guildhall_telemetry::error_chain;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{verify_tls12_signature, verify_tls13_signature};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
-use rustls::{DigitallySignedStruct, DistinguishedName, Error, SignatureScheme};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use std::fmt;
+use std::io;
 
 /// Whom a client wants to reach. Takes the place of a DNS name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -28,7 +32,10 @@ impl Expect {
     /// The authority of a council.
     #[must_use]
     pub fn authority(council: &CouncilName) -> Self {
-        Self::Role { council: council.clone(), role: Role::Authority }
+        Self::Role {
+            council: council.clone(),
+            role: Role::Authority,
+        }
     }
 
     /// Whether `peer` is whom we want.
@@ -75,7 +82,10 @@ impl ServerCertVerifier for ExpectedServer {
     ) -> Result<ServerCertVerified, Error> {
         let found = self.trust.verify(leaf, intermediates, now, End::Server)?;
         if !self.expect.admits(&found.peer) {
-            return Err(other(Stranger { expected: self.expect.clone(), found: found.peer }));
+            return Err(other(Stranger {
+                expected: self.expect.clone(),
+                found: found.peer,
+            }));
         }
         Ok(ServerCertVerified::assertion())
     }
@@ -86,7 +96,12 @@ impl ServerCertVerifier for ExpectedServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -95,11 +110,18 @@ impl ServerCertVerifier for ExpectedServer {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -117,7 +139,10 @@ pub(crate) struct PinnedAuthority {
 impl PinnedAuthority {
     // Invariant: nothing that the server sent is a root unless its digest is the pinned one.
     fn trust(&self, shown: &[CertificateDer<'_>]) -> Result<TrustStore, Error> {
-        let ca = shown.iter().find(|der| Digest::of(der) == self.fingerprint).ok_or_else(|| other(NotPinned))?;
+        let ca = shown
+            .iter()
+            .find(|der| Digest::of(der) == self.fingerprint)
+            .ok_or_else(|| other(NotPinned))?;
         TrustStore::of_authority(&self.council, ca).map_err(other)
     }
 }
@@ -131,8 +156,10 @@ impl ServerCertVerifier for PinnedAuthority {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
-        let expected =
-            ExpectedServer { trust: self.trust(intermediates)?, expect: Expect::authority(&self.council) };
+        let expected = ExpectedServer {
+            trust: self.trust(intermediates)?,
+            expect: Expect::authority(&self.council),
+        };
         expected.verify_server_cert(leaf, intermediates, name, ocsp, now)
     }
 
@@ -151,11 +178,18 @@ impl ServerCertVerifier for PinnedAuthority {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
@@ -192,7 +226,12 @@ impl ClientCertVerifier for TrustedClient {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls12_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -201,26 +240,49 @@ impl ClientCertVerifier for TrustedClient {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        verify_tls13_signature(message, cert, dss, &provider().signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &provider().signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        provider().signature_verification_algorithms.supported_schemes()
+        provider()
+            .signature_verification_algorithms
+            .supported_schemes()
     }
 }
 
-/// Why a handshake's certificate was turned away, for our own log.
-pub(crate) fn is_certificate_refusal(error: &std::io::Error) -> bool {
-    let inner = error.get_ref().and_then(|e| e.downcast_ref::<Error>());
-    matches!(inner, Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented))
+/// Whether a handshake ended over a certificate, as against the line or the protocol.
+pub(crate) fn is_certificate_refusal(error: &io::Error) -> bool {
+    matches!(
+        tls_error(error),
+        Some(Error::InvalidCertificate(_) | Error::NoCertificatesPresented)
+    )
+}
+
+/// The same error, with our own reason as its text where rustls would print its insides.
+pub(crate) fn plain(error: io::Error) -> io::Error {
+    match tls_error(&error) {
+        Some(Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))) => {
+            io::Error::new(error.kind(), error_chain(reason.as_ref()))
+        }
+        _ => error,
+    }
+}
+
+fn tls_error(error: &io::Error) -> Option<&Error> {
+    error.get_ref().and_then(|e| e.downcast_ref())
 }
 
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::error::IdentityError;
     use crate::authority::{CertificateAuthority, new_key_and_csr};
     use crate::credential::Identity;
+    use crate::error::IdentityError;
     use guildhall_model::Timestamp;
     use std::time::Duration;
 
@@ -235,7 +297,9 @@ pub(crate) mod tests {
     fn a_peer_is_believed_on_its_own_councils_word() {
         let north = authority("northmoor");
         let store = trust(&[&north]);
-        let found = store.verify_chain(&chain(&north, "spiffe://northmoor/parking/node/p1"), now()).unwrap();
+        let found = store
+            .verify_chain(&chain(&north, "spiffe://northmoor/parking/node/p1"), now())
+            .unwrap();
         assert_eq!(found, peer("spiffe://northmoor/parking/node/p1"));
     }
 
@@ -245,8 +309,12 @@ pub(crate) mod tests {
         // What a lying southmere can make: northmoor's names over a key of its own.
         let forged = authority("northmoor");
         let store = trust(&[&north, &south]);
-        let refused = store.verify_chain(&chain(&forged, "spiffe://northmoor/parking/node/p1"), now());
-        assert!(matches!(refused, Err(IdentityError::Untrusted { .. })), "{refused:?}");
+        let refused =
+            store.verify_chain(&chain(&forged, "spiffe://northmoor/parking/node/p1"), now());
+        assert!(
+            matches!(refused, Err(IdentityError::Untrusted { .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]
@@ -270,7 +338,8 @@ pub(crate) mod tests {
         let store = trust(&[&north]);
         let shown = chain(&north, "spiffe://northmoor/council/analyst/ana");
         let leaf = CertificateDer::from(shown[0].clone());
-        let at = UnixTime::since_unix_epoch(Duration::from_micros(now().as_micros().unsigned_abs()));
+        let at =
+            UnixTime::since_unix_epoch(Duration::from_micros(now().as_micros().unsigned_abs()));
         assert!(store.verify(&leaf, &[], at, End::Client).is_ok());
         assert!(store.verify(&leaf, &[], at, End::Server).is_err());
     }
@@ -297,7 +366,10 @@ pub(crate) mod tests {
         let dir = tempfile::tempdir().unwrap();
         let store = trust(&[&authority("northmoor"), &authority("southmere")]);
         store.save(dir.path()).unwrap();
-        assert_eq!(TrustStore::load(dir.path()).unwrap().to_bundles(), store.to_bundles());
+        assert_eq!(
+            TrustStore::load(dir.path()).unwrap().to_bundles(),
+            store.to_bundles()
+        );
     }
 
     #[test]
@@ -308,7 +380,11 @@ pub(crate) mod tests {
         assert!(store.verify_chain(&shown, now()).is_ok());
         store.replace(&[bundle(&north)]).unwrap();
         assert!(store.verify_chain(&shown, now()).is_err());
-        assert!(store.authority_keys(&"southmere".parse().unwrap()).is_empty());
+        assert!(
+            store
+                .authority_keys(&"southmere".parse().unwrap())
+                .is_empty()
+        );
     }
 
     pub(crate) fn peer(id: &str) -> PeerId {
@@ -319,7 +395,9 @@ pub(crate) mod tests {
         CertificateAuthority::generate(&council.parse().unwrap(), now()).unwrap()
     }
 
-    pub(crate) fn bundle(authority: &CertificateAuthority) -> guildhall_proto::authority::v1::TrustBundle {
+    pub(crate) fn bundle(
+        authority: &CertificateAuthority,
+    ) -> guildhall_proto::authority::v1::TrustBundle {
         guildhall_proto::authority::v1::TrustBundle {
             council: authority.council().to_string(),
             ca_pem: vec![authority.certificate_pem().to_owned()],
@@ -336,7 +414,9 @@ pub(crate) mod tests {
     pub(crate) fn identity(authority: &CertificateAuthority, id: &str) -> Identity {
         let (key, csr) = new_key_and_csr().unwrap();
         let hosts = ["localhost".to_owned(), "127.0.0.1".to_owned()];
-        let chain = authority.issue(&csr, &peer(id), &hosts, now(), now().after(HOUR)).unwrap();
+        let chain = authority
+            .issue(&csr, &peer(id), &hosts, now(), now().after(HOUR))
+            .unwrap();
         Identity::from_pem(&chain, &key).unwrap()
     }
 
