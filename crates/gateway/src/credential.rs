@@ -182,6 +182,7 @@ fn decode_basic(text: &str) -> Result<Basic, DoorError> {
 pub(crate) mod tests {
     use super::*;
     use guildhall_grant::{AccessToken, SigningKey};
+    use guildhall_identity::CertificateAuthority;
     use guildhall_model::{MockClock, Timestamp};
     use guildhall_proto::authority::v1::TrustBundle;
     use std::sync::Arc;
@@ -204,12 +205,13 @@ pub(crate) mod tests {
     /// A trusted council and its authority's key.
     pub(crate) fn council() -> (SigningKey, TrustStore) {
         let key = SigningKey::generate().unwrap();
+        let ca = CertificateAuthority::generate(&"northmoor".parse().unwrap(), now()).unwrap();
         let bundle = TrustBundle {
             council: "northmoor".into(),
-            ca_pem: vec![],
+            ca_pem: vec![ca.certificate_pem().to_owned()],
             authority_keys: vec![key.public().as_bytes().to_vec()],
         };
-        (key, TrustStore::from_bundles(&[bundle]).unwrap_or_default())
+        (key, TrustStore::from_bundles(&[bundle]).unwrap())
     }
 
     pub(crate) fn token(key: &SigningKey, council: &str, name: &str, purposes: &[&str]) -> Envelope {

@@ -28,6 +28,8 @@ mod running;
 mod seal;
 mod serve;
 mod session;
+#[cfg(test)]
+mod tests;
 mod ticket;
 mod view;
 

@@ -1,0 +1,5 @@
+//! The door as its clients meet it, over made-up councils in this process.
+
+mod city;
+mod door;
+mod federation;
