@@ -20,6 +20,8 @@ pub(crate) struct CsvRecords {
     reader: csv::Reader<Box<dyn Read + Send>>,
     encoding: Encoding,
     header: ByteRecord,
+    /// Whether the line counter stands behind a record's own line end once it is read.
+    own_end: u64,
     /// The names of its columns.
     pub(crate) headers: Vec<String>,
 }
@@ -43,6 +45,7 @@ impl CsvRecords {
             reader,
             encoding,
             header: ByteRecord::new(),
+            own_end: 1,
             headers: vec![],
         };
         let mut header = ByteRecord::new();
@@ -53,6 +56,8 @@ impl CsvRecords {
             });
         }
         records.headers = header.iter().map(|h| header_name(encoding, h)).collect();
+        let line = records.reader.position().line();
+        records.own_end = line.saturating_sub(1 + line_ends(header.as_slice())).min(1);
         records.header = header;
         Ok(records)
     }
@@ -69,17 +74,16 @@ impl CsvRecords {
 
     /// The line that `record`, the last one read, began on, and how many lines it took.
     ///
-    /// The reader counts the empty lines before a record as if they were its own.
+    /// The reader counts the empty lines before a record as if they were its own, and of
+    /// `\r\n` it leaves the second half to the next.
     fn lines_of(&self, record: &ByteRecord) -> (u64, u64) {
-        let inner = record.as_slice().iter().filter(|b| **b == b'\n').count();
-        let inner = u64::try_from(inner).unwrap_or(0);
-        let (from, to) = (
-            record.position().map_or(0, csv::Position::line),
-            self.reader.position().line(),
-        );
-        let start = from + to.saturating_sub(from + inner + 1);
+        let bytes = record.as_slice();
+        let inner = line_ends(bytes);
+        let from = record.position().map_or(0, csv::Position::line);
+        let to = self.reader.position().line();
+        let start = from + to.saturating_sub(from + inner + self.own_end);
         // An open quote runs to the end of the file, and swallows the line end added there.
-        let is_open = to.saturating_sub(start) == inner;
+        let is_open = bytes.ends_with(b"\n") && to.saturating_sub(start) == inner;
         let lines = if is_open {
             inner.saturating_sub(1)
         } else {
@@ -87,6 +91,10 @@ impl CsvRecords {
         };
         (start, lines.max(1))
     }
+}
+
+fn line_ends(bytes: &[u8]) -> u64 {
+    u64::try_from(bytes.iter().filter(|b| **b == b'\n').count()).unwrap_or(0)
 }
 
 /// Turns records into rows of the declared types.
