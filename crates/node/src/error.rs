@@ -302,8 +302,8 @@ mod tests {
     fn a_grant_for_another_names_nobody() {
         let error = GrantError::WrongRecipient {
             id: "g-1".parse().unwrap(),
-            granted: "spiffe://northmoor/council/gateway/secret".parse().unwrap(),
-            presented: "spiffe://northmoor/council/gateway/thief".parse().unwrap(),
+            granted: Box::new("spiffe://northmoor/council/gateway/secret".parse().unwrap()),
+            presented: Box::new("spiffe://northmoor/council/gateway/thief".parse().unwrap()),
         };
         let status = RunError::Grant { source: error }.status(Privacy::Rows, &Digest::of(b"f"));
         assert_eq!(status.code(), Code::PermissionDenied);

@@ -25,6 +25,8 @@ mod product;
 mod publish;
 mod run;
 mod serve;
+#[cfg(test)]
+mod testing;
 mod wire;
 
 pub use audit::{Log, LogError};

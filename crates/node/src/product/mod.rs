@@ -4,6 +4,8 @@ mod file;
 mod shelf;
 mod view;
 
+#[cfg(test)]
+pub(crate) use file::tests::SESSIONS;
 pub use file::{ColumnDraft, Draft, ProductError};
 pub(crate) use shelf::{Products, Served, ShelfError};
 pub(crate) use shelf::{definition_file, envelope_file};

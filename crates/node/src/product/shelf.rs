@@ -76,15 +76,6 @@ impl Served {
     pub(crate) fn datasets(&self) -> &BTreeMap<DatasetName, Arc<SealedDataset>> {
         &self.datasets
     }
-
-    #[cfg(test)]
-    pub(crate) fn without_data(product: Product, view: View) -> Self {
-        Self {
-            product,
-            view,
-            datasets: BTreeMap::new(),
-        }
-    }
 }
 
 /// What was published of one version of a product.

@@ -83,14 +83,10 @@ pub(crate) struct DatasetScan {
     pub(crate) columns: BTreeSet<ColumnName>,
 }
 
-/// The name under which a plan reads a dataset.
+/// The dataset that a plan over datasets reads under this name: the one-part name that a view gives it.
 pub(crate) fn dataset_of(table: &TableReference) -> Option<DatasetName> {
     match table {
-        TableReference::Full {
-            catalog,
-            schema,
-            table,
-        } if **catalog == *CATALOG && **schema == *SCHEMA => table.parse().ok(),
+        TableReference::Bare { table } => table.parse().ok(),
         _ => None,
     }
 }

@@ -128,7 +128,7 @@ fn read_keys(opened: &[u8]) -> Result<ColumnKeys, LendError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::authority::tests::FakeAuthority;
+    use crate::testing::FakeAuthority;
     use guildhall_proto::authority::v1::LentKey;
 
     fn name(column: Option<&str>) -> KeyName {

@@ -348,3 +348,6 @@ struct Keyed {
     plan: LogicalPlan,
     rule: Option<CellRule>,
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,356 @@
+//! The whole path, on real encrypted files, with a gateway that tells the truth.
+
+use crate::testing::{TestNode, refused};
+use tonic::Code;
+
+const KINSON: &str = "SELECT ward, count(*) AS n, count(DISTINCT vehicle) AS vehicles, sum(paid_pence) AS paid \
+                      FROM northmoor.parking.sessions GROUP BY ward";
+
+#[tokio::test]
+async fn rows_of_an_open_product_come_back() {
+    let node = TestNode::parking().await;
+    let answer = node.rows("SELECT ward, sum(spaces) AS s FROM northmoor.parking.places GROUP BY ward ORDER BY ward").await;
+    let wanted = "\
++----------+-----+
+| ward     | s   |
++----------+-----+
+| Boscombe | 40  |
+| Kinson   | 160 |
++----------+-----+";
+    assert_eq!(answer.unwrap(), wanted);
+}
+
+#[tokio::test]
+async fn cells_below_the_minimum_stay_and_totals_are_clamped_per_unit() {
+    let node = TestNode::parking().await;
+    // K0 paid 50 x 1000 and more: its total counts as 5000. The session of nobody is in no cell, and the ten
+    // vehicles of Boscombe are enough.
+    let kinson = 5000
+        + (1..12)
+            .map(|v| 100 + v + if v < 3 { 100 } else { 0 })
+            .sum::<i64>();
+    let boscombe = (0..9).map(|v| 100 + v).sum::<i64>();
+    let answer = node.cells(KINSON).await.unwrap();
+    let rows: Vec<&str> = answer.lines().skip(3).take(2).collect();
+    let clean = |row: &str| row.split_whitespace().collect::<String>();
+    assert_eq!(clean(rows[0]), format!("|Boscombe|10|10|{boscombe}|"));
+    assert_eq!(clean(rows[1]), format!("|Kinson|74|12|{kinson}|"));
+}
+
+#[tokio::test]
+async fn a_measure_of_too_few_contributors_is_null() {
+    let node = TestNode::parking().await;
+    let answer = node
+        .cells(
+            "SELECT date_trunc('month', started) AS m, count(*) AS n, avg(paid_pence) AS paid \
+             FROM northmoor.parking.sessions GROUP BY date_trunc('month', started)",
+        )
+        .await
+        .unwrap();
+    let january = answer.lines().find(|l| l.contains("2026-01")).unwrap();
+    assert!(
+        january.contains("| 12 |") && january.trim_end_matches('|').trim_end().ends_with('|'),
+        "{answer}"
+    );
+    let february = answer.lines().find(|l| l.contains("2026-02")).unwrap();
+    assert!(
+        february
+            .trim_end_matches('|')
+            .trim_end()
+            .ends_with(|c: char| c.is_ascii_digit()),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn a_whole_table_of_too_few_is_one_row_of_nulls() {
+    let node = TestNode::parking().await;
+    let few = node
+        .cells(
+            "SELECT count(*) AS n, sum(paid_pence) AS s FROM northmoor.parking.sessions WHERE ward = 'Nowhere'",
+        )
+        .await
+        .unwrap();
+    assert_eq!(
+        few.lines()
+            .nth(3)
+            .unwrap()
+            .split_whitespace()
+            .collect::<String>(),
+        "|||",
+        "{few}"
+    );
+}
+
+#[tokio::test]
+async fn only_the_keys_of_columns_that_are_read_are_asked_for() {
+    let node = TestNode::parking().await;
+    node.rows("SELECT ward FROM northmoor.parking.places")
+        .await
+        .unwrap();
+    assert_eq!(
+        node.authority.columns_asked(),
+        ["car_parks.", "car_parks.ward"]
+    );
+}
+
+#[tokio::test]
+async fn cells_ask_for_the_unit_the_joins_and_what_is_named() {
+    let node = TestNode::parking().await;
+    node.cells("SELECT ward, count(*) AS n FROM northmoor.parking.sessions GROUP BY ward")
+        .await
+        .unwrap();
+    assert_eq!(
+        node.authority.columns_asked(),
+        [
+            "car_parks.",
+            "car_parks.car_park",
+            "car_parks.ward",
+            "sessions.",
+            "sessions.car_park",
+            "sessions.vehicle"
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_row_filter_and_a_mask_hold_whatever_is_asked() {
+    let node = TestNode::parking().await;
+    let answer = node
+        .rows("SELECT min(paid_pence) AS least FROM northmoor.parking.visits")
+        .await
+        .unwrap();
+    assert!(answer.contains("| 100 "), "{answer}");
+    let answer = node
+        .rows("SELECT DISTINCT started FROM northmoor.parking.visits")
+        .await
+        .unwrap();
+    assert_eq!(answer.lines().count(), 4 + 2, "{answer}");
+    let sql = "SELECT count(*) AS n FROM northmoor.parking.visits WHERE started = TIMESTAMP '2026-02-03 12:00:00'";
+    assert!(node.rows(sql).await.unwrap().contains("| 0 |"));
+}
+
+#[tokio::test]
+async fn a_grant_is_used_once() {
+    let node = TestNode::parking().await;
+    let fragment = node
+        .fragment("SELECT ward FROM northmoor.parking.places")
+        .await;
+    let grant = node.grant(&fragment, guildhall_model::OutputClass::OpenRows);
+    node.send(&grant, &fragment).await.unwrap();
+    let (code, text) = refused(node.send(&grant, &fragment).await);
+    assert_eq!(code, Code::FailedPrecondition);
+    assert!(text.contains("has been used\nhelp: ask again"), "{text}");
+}
+
+#[tokio::test]
+async fn what_the_authority_does_not_lend_is_not_read() {
+    let mut node = TestNode::parking().await;
+    node.runner.authority = std::sync::Arc::new(crate::testing::FakeAuthority::refusing());
+    let (code, text) = refused(node.rows("SELECT ward FROM northmoor.parking.places").await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert_eq!(text, "the authority lends no keys for this grant");
+}
+
+#[tokio::test]
+async fn an_authority_that_is_away_is_named() {
+    let node = TestNode::parking().await;
+    let fragment = node
+        .fragment("SELECT ward FROM northmoor.parking.places")
+        .await;
+    let grant = node.grant(&fragment, guildhall_model::OutputClass::OpenRows);
+    node.authority
+        .away
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let (code, text) = refused(node.send(&grant, &fragment).await);
+    assert_eq!(code, Code::Unavailable);
+    assert!(text.contains("authority"), "{text}");
+}
+
+#[tokio::test]
+async fn a_new_version_is_served_as_soon_as_it_is_on_record() {
+    let node = TestNode::parking().await;
+    let sql = "SELECT count(*) AS n FROM northmoor.parking.places";
+    assert!(node.rows(sql).await.unwrap().contains("| 3 |"));
+    let spec = crate::testing::CAR_PARKS;
+    node.import(spec, "car_park,ward,spaces\nP9,Kinson,1\n")
+        .await
+        .unwrap();
+    assert!(node.rows(sql).await.unwrap().contains("| 1 |"));
+}
+
+#[tokio::test]
+async fn an_import_that_was_stopped_before_it_was_on_record_is_finished_by_the_serving_node() {
+    let node = TestNode::parking().await;
+    let sql = "SELECT count(*) AS n FROM northmoor.parking.places";
+    assert!(node.rows(sql).await.unwrap().contains("| 3 |"));
+    node.authority
+        .forget_next
+        .store(true, std::sync::atomic::Ordering::SeqCst);
+    let error = node
+        .import(
+            crate::testing::CAR_PARKS,
+            "car_park,ward,spaces\nP9,Kinson,1\n",
+        )
+        .await
+        .unwrap_err();
+    assert!(
+        matches!(error, crate::NodeImportError::Record { version: 2, .. }),
+        "{error}"
+    );
+    assert!(node.rows(sql).await.unwrap().contains("| 1 |"));
+}
+
+#[tokio::test]
+async fn every_decision_is_in_the_chained_log() {
+    let node = TestNode::parking().await;
+    node.rows("SELECT ward FROM northmoor.parking.places")
+        .await
+        .unwrap();
+    let fragment = node
+        .fragment("SELECT ward FROM northmoor.parking.places")
+        .await;
+    let grant = node.grant(&fragment, guildhall_model::OutputClass::OpenRows);
+    node.send(&grant, b"another fragment").await.unwrap_err();
+    let records = node.runner.log.records().unwrap();
+    guildhall_audit::verify_chain(&records).unwrap();
+    let text: Vec<String> = records
+        .iter()
+        .map(|r| String::from_utf8(r.bytes.clone()).unwrap())
+        .collect();
+    assert!(
+        text.iter()
+            .any(|t| t.contains("\"admit-fragment\"") && t.contains("\"permit\""))
+    );
+    assert!(text.last().unwrap().contains("\"forbid\""), "{text:?}");
+}
+
+#[tokio::test]
+async fn a_departments_own_policy_can_forbid_what_the_council_granted() {
+    let policy = format!(
+        "{}\n@id(\"not-for-ana\") forbid (principal == Principal::\"northmoor/ana\", action, resource);",
+        guildhall_policy::DEFAULT_DEPARTMENT_POLICY
+    );
+    let mut node = TestNode::with_policy(&policy);
+    node.fill().await;
+    let (code, text) = refused(node.rows("SELECT ward FROM northmoor.parking.places").await);
+    assert_eq!(
+        (code, text.contains("`not-for-ana`")),
+        (Code::PermissionDenied, true),
+        "{text}"
+    );
+    assert!(
+        node.authority.columns_asked().is_empty(),
+        "keys were asked for after a refusal"
+    );
+}
+
+#[tokio::test]
+async fn the_same_rows_give_the_same_sum_of_floats() {
+    let mut node = TestNode::new();
+    node.fill().await;
+    let text = crate::product::SESSIONS
+        .replace("name = \"sessions\"", "name = \"stays\"")
+        .replace("s.paid_pence", "s.hours AS paid_pence")
+        .replace("upper = 5000", "upper = 20.5");
+    node.publish(&text).await.unwrap();
+    let sql = "SELECT ward, sum(paid_pence) AS h FROM northmoor.parking.stays GROUP BY ward";
+    let first = node.cells(sql).await.unwrap();
+    // K0 stayed for 50 x 1.5 hours and more, which counts as 20.5; the other eleven for 0.1 and 0.2 each.
+    assert!(first.contains("| Kinson   | 23.8 |"), "{first}");
+    // Ten tenths of three, added as decimals.
+    assert!(first.contains("| Boscombe | 3.0  |"), "{first}");
+}
+
+#[tokio::test]
+async fn dropping_an_answer_stops_the_work_and_gives_its_turn_back() {
+    let mut node = TestNode::parking().await;
+    node.runner.turns = crate::run::Turns::new(1, 0);
+    let sql = "SELECT a.spaces FROM northmoor.parking.places a CROSS JOIN northmoor.parking.places b \
+               CROSS JOIN northmoor.parking.places c CROSS JOIN northmoor.parking.places d";
+    let (one, two) = (
+        node.fragment(sql).await,
+        node.fragment("SELECT ward FROM northmoor.parking.places")
+            .await,
+    );
+    let output = guildhall_model::OutputClass::OpenRows;
+    let request = |fragment: &[u8]| guildhall_proto::node::v1::RunRequest {
+        grant: Some(node.sign(&node.grant(fragment, output))),
+        fragment: fragment.to_vec().into(),
+    };
+    let peer = crate::testing::GATEWAY.parse().unwrap();
+    let answer = node.runner.answer(&peer, request(&one)).await.unwrap();
+    drop(answer);
+    let again = tokio::time::timeout(std::time::Duration::from_secs(1), async {
+        loop {
+            match node.runner.answer(&peer, request(&two)).await {
+                Ok(_) => return,
+                Err(status) => assert_eq!(status.code(), Code::ResourceExhausted, "{status}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    again.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_fault_over_rows_says_what_was_wrong_without_the_value() {
+    let node = TestNode::parking().await;
+    let sql = "SELECT CAST(ward AS BIGINT) AS n FROM northmoor.parking.places";
+    let (code, text) = refused(node.rows(sql).await);
+    assert_eq!(code, Code::InvalidArgument);
+    assert!(
+        text.contains("cannot be cast") && !text.contains("Kinson"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn publishing_again_changes_nothing() {
+    let mut node = TestNode::parking().await;
+    node.import(
+        crate::testing::CAR_PARKS,
+        "car_park,ward,spaces\nP9,Kinson,1\n",
+    )
+    .await
+    .unwrap();
+    let again = node.publish(crate::testing::PLACES).await.unwrap();
+    assert!(again.unchanged);
+    assert_eq!(again.product.row_count, Some(3), "as it was registered");
+    let changed = crate::testing::PLACES.replace("version = 3", "version = 4");
+    assert!(!node.publish(&changed).await.unwrap().unchanged);
+}
+
+#[tokio::test]
+async fn a_file_that_does_not_fit_the_data_names_the_field() {
+    let mut node = TestNode::parking().await;
+    let error = node
+        .publish(&crate::testing::PLACES.replace("FROM car_parks", "FROM car_parcs"))
+        .await
+        .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "product.toml: `view` names a dataset that cannot be used"
+    );
+    assert_eq!(error.help(), Some("`guildhall node import` it first"));
+}
+
+#[tokio::test]
+async fn a_dataset_that_was_rolled_back_on_disk_is_not_served() {
+    let node = TestNode::parking().await;
+    node.import(
+        crate::testing::CAR_PARKS,
+        "car_park,ward,spaces\nP9,Kinson,1\n",
+    )
+    .await
+    .unwrap();
+    let manifests = node.folder.path().join("datasets/car_parks/manifests");
+    let newest = std::fs::read_dir(&manifests)
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .max()
+        .unwrap();
+    std::fs::remove_file(newest).unwrap();
+    let (code, text) = refused(node.rows("SELECT ward FROM northmoor.parking.places").await);
+    assert_eq!(code, Code::Internal, "{text}");
+}
