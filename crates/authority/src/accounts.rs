@@ -2,9 +2,9 @@
 
 use crate::db::DbError;
 use crate::refusal::Refusal;
+use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
-use argon2::Argon2;
 use guildhall_model::{CouncilName, Principal, PrincipalName, Purpose, Timestamp};
 use guildhall_policy::Asker;
 use rusqlite::{Connection, OptionalExtension as _};
@@ -24,7 +24,9 @@ const LONGEST: usize = 1024;
 /// Hashes a password with argon2id at its recommended cost (RFC 9106 by way of the crate's default).
 pub(crate) fn hash(password: &str) -> Result<String, argon2::password_hash::Error> {
     let salt = SaltString::generate(&mut OsRng);
-    Ok(Argon2::default().hash_password(password.as_bytes(), &salt)?.to_string())
+    Ok(Argon2::default()
+        .hash_password(password.as_bytes(), &salt)?
+        .to_string())
 }
 
 /// What the database holds of one account.
@@ -51,8 +53,18 @@ pub(crate) fn find(
     let corrupt = |_| DbError::Corrupt { what: "account" };
     let roles: BTreeSet<String> = serde_json::from_str(&roles).map_err(corrupt)?;
     let purposes: BTreeSet<Purpose> = serde_json::from_str(&purposes).map_err(corrupt)?;
-    let principal = Principal { council: council.clone(), name: name.clone() };
-    Ok(Some(Account { asker: Asker { principal, roles, purposes }, password }))
+    let principal = Principal {
+        council: council.clone(),
+        name: name.clone(),
+    };
+    Ok(Some(Account {
+        asker: Asker {
+            principal,
+            roles,
+            purposes,
+        },
+        password,
+    }))
 }
 
 /// Checks a password in about the same time whether or not the account exists.
@@ -67,7 +79,9 @@ pub(crate) fn check(account: Option<Account>, password: &str) -> Result<Asker, R
     let stored = stored.unwrap_or_else(|| NOBODY.to_owned());
     let parsed = PasswordHash::new(&stored).map_err(|_| Refusal::SignIn)?;
     let matches = password.len() <= LONGEST
-        && Argon2::default().verify_password(password.as_bytes(), &parsed).is_ok();
+        && Argon2::default()
+            .verify_password(password.as_bytes(), &parsed)
+            .is_ok();
     asker.filter(|_| known && matches).ok_or(Refusal::SignIn)
 }
 
@@ -81,7 +95,9 @@ impl Attempts {
         let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match failures.get(account) {
             Some((count, last)) if *count >= FREE_FAILURES && now < last.after(WAIT) => {
-                Err(Refusal::TooManySignIns { until: last.after(WAIT) })
+                Err(Refusal::TooManySignIns {
+                    until: last.after(WAIT),
+                })
             }
             _ => Ok(()),
         }

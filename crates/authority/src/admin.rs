@@ -9,8 +9,8 @@ use guildhall_audit::{Chain, Decision, Entry, Event};
 use guildhall_grant::VerifyingKey;
 use guildhall_identity::{EnrolmentCode, TrustStore};
 use guildhall_model::{
-    CouncilName, DepartmentName, Digest, NameError, PeerId, Principal, PrincipalName, Purpose, Role,
-    Timestamp,
+    CouncilName, DepartmentName, Digest, NameError, PeerId, Principal, PrincipalName, Purpose,
+    Role, Timestamp,
 };
 use guildhall_proto::authority::v1::TrustBundle;
 use prost::Message as _;
@@ -110,9 +110,14 @@ impl Admin {
         let connection = db::open(folder)?;
         let council = fact(&connection, "council")?.ok_or(AdminError::NotFounded)?;
         let council = String::from_utf8(council)
-            .map_err(|_| DbError::Corrupt { what: "council name" })?
+            .map_err(|_| DbError::Corrupt {
+                what: "council name",
+            })?
             .parse()?;
-        Ok(Self { connection, council })
+        Ok(Self {
+            connection,
+            council,
+        })
     }
 
     /// The council.
@@ -134,13 +139,22 @@ impl Admin {
         let code = EnrolmentCode::generate(&self.council, fingerprint)
             .ok_or(AdminError::Crypto("drawing a secret"))?;
         let tx = db::begin(&mut self.connection)?;
-        tx.execute("DELETE FROM invites WHERE expires_us <= ?1", [now.as_micros()])?;
+        tx.execute(
+            "DELETE FROM invites WHERE expires_us <= ?1",
+            [now.as_micros()],
+        )?;
         tx.execute(
             "INSERT INTO invites (code, peer, expires_us) VALUES (?1, ?2, ?3)",
-            params![code_hash(code.secret()), peer.to_string(), now.after(INVITE_LIFE).as_micros()],
+            params![
+                code_hash(code.secret()),
+                peer.to_string(),
+                now.after(INVITE_LIFE).as_micros()
+            ],
         )?;
-        let entry =
-            Entry { peer: Some(peer.clone()), ..Entry::new(Event::Invite, Decision::Permit) };
+        let entry = Entry {
+            peer: Some(peer.clone()),
+            ..Entry::new(Event::Invite, Decision::Permit)
+        };
         log::append(&tx, &entry, now)?;
         tx.commit()?;
         Ok(code)
@@ -149,9 +163,17 @@ impl Admin {
     fn is_invitable(&self, peer: &PeerId) -> Result<(), AdminError> {
         if peer.council != self.council {
             let own = self.council.clone();
-            return Err(AdminError::OtherCouncil { given: peer.to_string(), own });
+            return Err(AdminError::OtherCouncil {
+                given: peer.to_string(),
+                own,
+            });
         }
-        let refuse = |why| Err(AdminError::NotInvited { peer: peer.clone(), why });
+        let refuse = |why| {
+            Err(AdminError::NotInvited {
+                peer: peer.clone(),
+                why,
+            })
+        };
         if peer.role == Role::Authority {
             return refuse("a council has one authority, and it makes its own certificate");
         }
@@ -182,10 +204,15 @@ impl Admin {
             )?
         };
         if changed == 0 {
-            return Err(AdminError::Unknown { kind: "enrolled peer", name: peer.to_string() });
+            return Err(AdminError::Unknown {
+                kind: "enrolled peer",
+                name: peer.to_string(),
+            });
         }
-        let entry =
-            Entry { peer: Some(peer.clone()), ..Entry::new(Event::Revoke, Decision::Permit) };
+        let entry = Entry {
+            peer: Some(peer.clone()),
+            ..Entry::new(Event::Revoke, Decision::Permit)
+        };
         log::append(&tx, &entry, now)?;
         tx.commit()?;
         Ok(())
@@ -193,16 +220,26 @@ impl Admin {
 
     /// Closes an account; its tokens are worth nothing here from now on, and nothing elsewhere
     /// once they expire.
-    pub fn revoke_account(&mut self, name: &PrincipalName, now: Timestamp) -> Result<(), AdminError> {
+    pub fn revoke_account(
+        &mut self,
+        name: &PrincipalName,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
         let tx = db::begin(&mut self.connection)?;
         let changed = tx.execute(
             "UPDATE accounts SET revoked_us = ?2 WHERE name = ?1 AND revoked_us IS NULL",
             params![name.as_str(), now.as_micros()],
         )?;
         if changed == 0 {
-            return Err(AdminError::Unknown { kind: "account", name: name.to_string() });
+            return Err(AdminError::Unknown {
+                kind: "account",
+                name: name.to_string(),
+            });
         }
-        let principal = Principal { council: self.council.clone(), name: name.clone() };
+        let principal = Principal {
+            council: self.council.clone(),
+            name: name.clone(),
+        };
         let entry = Entry {
             principal: Some(principal),
             ..Entry::new(Event::Revoke, Decision::Permit)
@@ -216,7 +253,12 @@ impl Admin {
     ///
     /// An analyst's client certificate speaks for the account of the same name.
     pub fn add_account(&mut self, account: &Account<'_>, now: Timestamp) -> Result<(), AdminError> {
-        let Account { name, password, roles, purposes } = *account;
+        let Account {
+            name,
+            password,
+            roles,
+            purposes,
+        } = *account;
         let hash = password
             .map(accounts::hash)
             .transpose()
@@ -242,7 +284,10 @@ impl Admin {
                 serde_json::to_string(purposes).map_err(json)?
             ],
         )?;
-        let principal = Principal { council: self.council.clone(), name: name.clone() };
+        let principal = Principal {
+            council: self.council.clone(),
+            name: name.clone(),
+        };
         let entry = Entry {
             principal: Some(principal),
             ..Entry::new(Event::AccountChange, Decision::Permit)
@@ -280,7 +325,10 @@ impl Admin {
         }
         tx.execute("DELETE FROM purposes", [])?;
         for purpose in purposes {
-            tx.execute("INSERT INTO purposes (name) VALUES (?1)", [purpose.as_str()])?;
+            tx.execute(
+                "INSERT INTO purposes (name) VALUES (?1)",
+                [purpose.as_str()],
+            )?;
         }
         let names: Vec<&str> = purposes.iter().map(Purpose::as_str).collect();
         let entry = Entry {
@@ -305,13 +353,23 @@ impl Admin {
             return Err(AdminError::Bundle("it is this council's own".to_owned()));
         }
         TrustStore::from_bundles(std::slice::from_ref(bundle))?;
-        if bundle.authority_keys.iter().any(|k| VerifyingKey::from_bytes(k).is_err()) {
-            return Err(AdminError::Bundle("a key in it is no Ed25519 public key".to_owned()));
+        if bundle
+            .authority_keys
+            .iter()
+            .any(|k| VerifyingKey::from_bytes(k).is_err())
+        {
+            return Err(AdminError::Bundle(
+                "a key in it is no Ed25519 public key".to_owned(),
+            ));
         }
         let tx = db::begin(&mut self.connection)?;
         let bytes = bundle.encode_to_vec();
         let known: Option<Vec<u8>> = tx
-            .query_row("SELECT bundle FROM trust WHERE council = ?1", [council.as_str()], |r| r.get(0))
+            .query_row(
+                "SELECT bundle FROM trust WHERE council = ?1",
+                [council.as_str()],
+                |r| r.get(0),
+            )
             .optional()?;
         if known.as_deref() == Some(&bytes) {
             return Ok(());
@@ -332,10 +390,17 @@ impl Admin {
     }
 
     /// Trusts another council no longer.
-    pub fn trust_remove(&mut self, council: &CouncilName, now: Timestamp) -> Result<(), AdminError> {
+    pub fn trust_remove(
+        &mut self,
+        council: &CouncilName,
+        now: Timestamp,
+    ) -> Result<(), AdminError> {
         let tx = db::begin(&mut self.connection)?;
         if tx.execute("DELETE FROM trust WHERE council = ?1", [council.as_str()])? == 0 {
-            return Err(AdminError::Unknown { kind: "trusted council", name: council.to_string() });
+            return Err(AdminError::Unknown {
+                kind: "trusted council",
+                name: council.to_string(),
+            });
         }
         let entry = Entry {
             subject: Some(council.to_string()),
@@ -382,12 +447,17 @@ impl fmt::Debug for Account<'_> {
 
 pub(crate) fn fact(connection: &Connection, name: &str) -> Result<Option<Vec<u8>>, DbError> {
     Ok(connection
-        .query_row("SELECT value FROM facts WHERE name = ?1", [name], |r| r.get(0))
+        .query_row("SELECT value FROM facts WHERE name = ?1", [name], |r| {
+            r.get(0)
+        })
         .optional()?)
 }
 
 pub(crate) fn put_fact(tx: &Connection, name: &str, value: &[u8]) -> Result<(), DbError> {
-    tx.execute("INSERT INTO facts (name, value) VALUES (?1, ?2)", params![name, value])?;
+    tx.execute(
+        "INSERT INTO facts (name, value) VALUES (?1, ?2)",
+        params![name, value],
+    )?;
     Ok(())
 }
 
@@ -399,7 +469,12 @@ pub(crate) fn code_hash(secret: &str) -> Vec<u8> {
 pub(crate) fn published(connection: &Connection) -> Result<BTreeSet<Purpose>, DbError> {
     let mut statement = connection.prepare_cached("SELECT name FROM purposes")?;
     let rows = statement.query_map([], |r| r.get::<_, String>(0))?;
-    rows.map(|name| name?.parse().map_err(|_| DbError::Corrupt { what: "purpose" })).collect()
+    rows.map(|name| {
+        name?
+            .parse()
+            .map_err(|_| DbError::Corrupt { what: "purpose" })
+    })
+    .collect()
 }
 
 pub(crate) fn own_bundle(
@@ -410,7 +485,9 @@ pub(crate) fn own_bundle(
     let key = fact(connection, "authority_key")?.ok_or(AdminError::NotFounded)?;
     Ok(TrustBundle {
         council: council.to_string(),
-        ca_pem: vec![String::from_utf8(ca).map_err(|_| DbError::Corrupt { what: "certificate" })?],
+        ca_pem: vec![String::from_utf8(ca).map_err(|_| DbError::Corrupt {
+            what: "certificate",
+        })?],
         authority_keys: vec![key],
     })
 }
@@ -424,8 +501,9 @@ pub(crate) fn bundles(
     let mut statement = connection.prepare("SELECT bundle FROM trust ORDER BY council")?;
     let rows = statement.query_map([], |r| r.get::<_, Vec<u8>>(0))?;
     for bytes in rows {
-        let bundle = TrustBundle::decode(bytes?.as_slice())
-            .map_err(|_| DbError::Corrupt { what: "trust bundle" })?;
+        let bundle = TrustBundle::decode(bytes?.as_slice()).map_err(|_| DbError::Corrupt {
+            what: "trust bundle",
+        })?;
         all.push(bundle);
     }
     Ok(all)

@@ -30,7 +30,10 @@ impl State {
         let now = self.clock.now();
         let (named, asker) = match &request.certificate {
             Some(chain) => (None, self.believing(now).certificate(chain, gateway)),
-            None => self.password(&request.account, request.password, now).await?,
+            None => {
+                self.password(&request.account, request.password, now)
+                    .await?
+            }
         };
         let mut entry = Entry {
             peer: Some(gateway.clone()),
@@ -49,7 +52,9 @@ impl State {
         entry.decision = Decision::Permit;
         entry.principal = Some(asker.principal);
         self.record(entry, now).await?;
-        Ok(wire::SignInResponse { token: Some(envelope::sign(&token, &self.signing)) })
+        Ok(wire::SignInResponse {
+            token: Some(envelope::sign(&token, &self.signing)),
+        })
     }
 
     /// Whether the password is the account's. The principal is named only if the account exists:
@@ -70,7 +75,11 @@ impl State {
         if let Err(refusal) = self.attempts.may_try(account, now) {
             return Ok((named, Err(refusal)));
         }
-        let _permit = self.hashing.acquire().await.map_err(|e| Refusal::internal(&e))?;
+        let _permit = self
+            .hashing
+            .acquire()
+            .await
+            .map_err(|e| Refusal::internal(&e))?;
         let checked = tokio::task::spawn_blocking(move || accounts::check(found, &password))
             .await
             .map_err(|e| Refusal::internal(&e))?;
@@ -110,7 +119,11 @@ impl State {
                 BTreeSet::from([purpose])
             }
         };
-        let key = Seer { asker: asker.clone(), asked, gateway: gateway.clone() };
+        let key = Seer {
+            asker: asker.clone(),
+            asked,
+            gateway: gateway.clone(),
+        };
         let at = (register.revision, policy.digest);
         let seen = self.answers.kept(at, &key).unwrap_or_else(|| {
             let seen: Arc<[(DepartmentName, ProductName)]> = register
@@ -148,15 +161,26 @@ impl State {
         let decided = self.decide(gateway, request, now, &mut asked);
         let entries = match &decided {
             Ok(all) => all.iter().map(grants::issued).collect(),
-            Err(refusal) => vec![grants::refused(self.council(), gateway, asked.as_ref(), refusal)],
+            Err(refusal) => vec![grants::refused(
+                self.council(),
+                gateway,
+                asked.as_ref(),
+                refusal,
+            )],
         };
         // Invariant: nothing is signed before its entry is on disk.
         self.db
             .write(move |tx| {
-                entries.iter().try_for_each(|e| log::append(tx, e, now)).map_err(Refusal::from)
+                entries
+                    .iter()
+                    .try_for_each(|e| log::append(tx, e, now))
+                    .map_err(Refusal::from)
             })
             .await?;
-        let grants = decided?.iter().map(|i| envelope::sign(&i.grant, &self.signing)).collect();
+        let grants = decided?
+            .iter()
+            .map(|i| envelope::sign(&i.grant, &self.signing))
+            .collect();
         Ok(wire::IssueGrantsResponse { grants })
     }
 
@@ -174,8 +198,14 @@ impl State {
         let asker = self.believing(now).asker(request.credential, gateway)?;
         let asked = &*asked.insert(Asked {
             asker,
-            purpose: request.purpose.parse().map_err(|e| Refusal::invalid("purpose", e))?,
-            query: request.query_id.parse().map_err(|e| Refusal::invalid("query_id", e))?,
+            purpose: request
+                .purpose
+                .parse()
+                .map_err(|e| Refusal::invalid("purpose", e))?,
+            query: request
+                .query_id
+                .parse()
+                .map_err(|e| Refusal::invalid("query_id", e))?,
             fragments: request
                 .fragments
                 .iter()
@@ -183,7 +213,8 @@ impl State {
                 .collect::<Result<_, _>>()?,
         });
         let (register, policy) = (self.register()?, self.policies.in_force());
-        self.deciding(&register, &policy, gateway, now).grants(asked)
+        self.deciding(&register, &policy, gateway, now)
+            .grants(asked)
     }
 
     fn deciding<'a>(
@@ -231,7 +262,9 @@ struct Kept {
 impl Answers {
     fn kept(&self, at: (i64, Digest), key: &Seer) -> Option<Seen> {
         let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        (kept.at == Some(at)).then(|| kept.seen.get(key).cloned()).flatten()
+        (kept.at == Some(at))
+            .then(|| kept.seen.get(key).cloned())
+            .flatten()
     }
 
     fn keep(&self, at: (i64, Digest), key: Seer, seen: Seen) {

@@ -58,10 +58,14 @@ fn default_minimum_group() -> u32 {
 impl AuthorityConfig {
     /// Reads a configuration file; paths in it are relative to the file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Unreadable { path: path.to_owned(), source })?;
-        let mut config: Self = toml::from_str(&text)
-            .map_err(|source| ConfigError::Invalid { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        let mut config: Self = toml::from_str(&text).map_err(|source| ConfigError::Invalid {
+            path: path.to_owned(),
+            source,
+        })?;
         let base = path.parent().unwrap_or(Path::new("."));
         config.data = base.join(&config.data);
         config.root_identity = base.join(&config.root_identity);
@@ -127,6 +131,9 @@ mod tests {
         assert_eq!(config.root_identity, Path::new("/etc/root.age"));
         assert_eq!(config.grant_life(), Duration::from_secs(300));
         std::fs::write(&path, format!("{text}grant_second = 5\n")).unwrap();
-        assert!(matches!(AuthorityConfig::load(&path), Err(ConfigError::Invalid { .. })));
+        assert!(matches!(
+            AuthorityConfig::load(&path),
+            Err(ConfigError::Invalid { .. })
+        ));
     }
 }

@@ -31,7 +31,9 @@ impl Believing<'_> {
         credential: Option<wire::Credential>,
         gateway: &PeerId,
     ) -> Result<Asker, Refusal> {
-        let missing = Refusal::Credential { why: "none was given" };
+        let missing = Refusal::Credential {
+            why: "none was given",
+        };
         match credential.and_then(|c| c.kind).ok_or(missing)? {
             wire::credential::Kind::AccessToken(envelope) => self.token(&envelope),
             wire::credential::Kind::Certificate(chain) => self.certificate(&chain, gateway),
@@ -47,9 +49,13 @@ impl Believing<'_> {
             .iter()
             .filter_map(|k| VerifyingKey::from_bytes(k).ok())
             .collect();
-        let check = TokenCheck { council: &council, now: self.now };
-        let token = token::verify(envelope, &signers, &check)
-            .map_err(|_| bad("the access token is not one of a trusted council, or has expired; sign in again"))?;
+        let check = TokenCheck {
+            council: &council,
+            now: self.now,
+        };
+        let token = token::verify(envelope, &signers, &check).map_err(|_| {
+            bad("the access token is not one of a trusted council, or has expired; sign in again")
+        })?;
         if council == *self.council {
             return self.own(&token.principal.name);
         }
@@ -71,7 +77,9 @@ impl Believing<'_> {
     ) -> Result<Asker, Refusal> {
         let bad = |why| Refusal::Credential { why };
         if gateway.council != *self.council {
-            return Err(bad("only a gateway of this council vouches for a certificate; sign in with a password instead"));
+            return Err(bad(
+                "only a gateway of this council vouches for a certificate; sign in with a password instead",
+            ));
         }
         let peer: PeerId = self
             .trust
@@ -81,13 +89,18 @@ impl Believing<'_> {
             return Err(bad("the certificate is not an analyst's"));
         }
         if peer.council != *self.council {
-            return Err(bad("the certificate is another council's; its own authority gives an access token for it"));
+            return Err(bad(
+                "the certificate is another council's; its own authority gives an access token for it",
+            ));
         }
         if !self.db.read(|c| register::is_enrolled(c, &peer))? {
             return Err(bad("the certificate is revoked"));
         }
-        let name: PrincipalName =
-            peer.name.as_str().parse().map_err(|_| bad("it names no principal"))?;
+        let name: PrincipalName = peer
+            .name
+            .as_str()
+            .parse()
+            .map_err(|_| bad("it names no principal"))?;
         self.own(&name)
     }
 
@@ -95,7 +108,9 @@ impl Believing<'_> {
         self.db
             .read(|c| accounts::find(c, self.council, name).map_err(Refusal::from))?
             .map(|account| account.asker)
-            .ok_or(Refusal::Credential { why: "there is no such account, or it is closed" })
+            .ok_or(Refusal::Credential {
+                why: "there is no such account, or it is closed",
+            })
     }
 }
 

@@ -107,15 +107,24 @@ fn migrate(connection: &mut Connection) -> Result<(), DbError> {
 #[cfg(unix)]
 fn private_folder(folder: &Path) -> Result<(), DbError> {
     use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
-    let failed = |source| DbError::Folder { path: folder.to_owned(), source };
-    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(failed)?;
+    let failed = |source| DbError::Folder {
+        path: folder.to_owned(),
+        source,
+    };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(failed)?;
     std::fs::set_permissions(folder, std::fs::Permissions::from_mode(0o700)).map_err(failed)
 }
 
 #[cfg(not(unix))]
 fn private_folder(folder: &Path) -> Result<(), DbError> {
-    std::fs::create_dir_all(folder)
-        .map_err(|source| DbError::Folder { path: folder.to_owned(), source })
+    std::fs::create_dir_all(folder).map_err(|source| DbError::Folder {
+        path: folder.to_owned(),
+        source,
+    })
 }
 
 #[cfg(not(unix))]
@@ -126,13 +135,19 @@ fn private_file(path: &Path) -> Result<(), DbError> {
         .write(true)
         .open(path)
         .map(drop)
-        .map_err(|source| DbError::Folder { path: path.to_owned(), source })
+        .map_err(|source| DbError::Folder {
+            path: path.to_owned(),
+            source,
+        })
 }
 
 #[cfg(unix)]
 fn private_file(path: &Path) -> Result<(), DbError> {
     use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
-    let failed = |source| DbError::Folder { path: path.to_owned(), source };
+    let failed = |source| DbError::Folder {
+        path: path.to_owned(),
+        source,
+    };
     std::fs::OpenOptions::new()
         .create(true)
         .truncate(false)
@@ -166,8 +181,14 @@ impl Db {
         std::thread::Builder::new()
             .name("authority-db".to_owned())
             .spawn(move || write_all(writing, jobs))
-            .map_err(|source| DbError::Folder { path: folder.to_owned(), source })?;
-        Ok(Self { reader: Mutex::new(reading), writer })
+            .map_err(|source| DbError::Folder {
+                path: folder.to_owned(),
+                source,
+            })?;
+        Ok(Self {
+            reader: Mutex::new(reading),
+            writer,
+        })
     }
 
     /// Reads committed state. Short: it blocks the caller's thread.
@@ -209,8 +230,13 @@ fn in_savepoint<T, E: From<DbError>>(
 ) -> Result<T, E> {
     tx.execute_batch("SAVEPOINT one").map_err(DbError::from)?;
     let result = with(tx);
-    let undo = if result.is_ok() { "" } else { "ROLLBACK TO one;" };
-    tx.execute_batch(&format!("{undo} RELEASE one")).map_err(DbError::from)?;
+    let undo = if result.is_ok() {
+        ""
+    } else {
+        "ROLLBACK TO one;"
+    };
+    tx.execute_batch(&format!("{undo} RELEASE one"))
+        .map_err(DbError::from)?;
     result
 }
 
@@ -223,7 +249,12 @@ fn write_all(mut connection: Connection, mut jobs: mpsc::Receiver<Job>) {
             tracing::error!(error, "a commit failed; its decisions do not count");
         }
         for reply in replies {
-            reply(committed.as_ref().map(|()| ()).map_err(|_| DbError::NotCommitted));
+            reply(
+                committed
+                    .as_ref()
+                    .map(|()| ())
+                    .map_err(|_| DbError::NotCommitted),
+            );
         }
     }
 }
@@ -259,8 +290,10 @@ mod tests {
     }
 
     fn count(db: &Db) -> i64 {
-        db.read::<_, DbError>(|c| Ok(c.query_row("SELECT count(*) FROM purposes", [], |r| r.get(0))?))
-            .unwrap()
+        db.read::<_, DbError>(|c| {
+            Ok(c.query_row("SELECT count(*) FROM purposes", [], |r| r.get(0))?)
+        })
+        .unwrap()
     }
 
     #[tokio::test]
@@ -288,10 +321,18 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = dir.path().join("authority");
         let _db = Db::open(&folder).unwrap();
-        assert_eq!(folder.metadata().unwrap().permissions().mode() & 0o777, 0o700);
+        assert_eq!(
+            folder.metadata().unwrap().permissions().mode() & 0o777,
+            0o700
+        );
         for file in std::fs::read_dir(&folder).unwrap() {
             let file = file.unwrap();
-            assert_eq!(file.metadata().unwrap().permissions().mode() & 0o777, 0o600, "{:?}", file.path());
+            assert_eq!(
+                file.metadata().unwrap().permissions().mode() & 0o777,
+                0o600,
+                "{:?}",
+                file.path()
+            );
         }
     }
 }

@@ -72,9 +72,14 @@ impl State {
         let now = self.clock.now();
         check_host_names(&request.host_names)?;
         let certificate = self.certificate(&peer, &request.csr, &request.host_names, now)?;
-        let entry = Entry { peer: Some(peer), ..Entry::new(Event::Renew, Decision::Permit) };
+        let entry = Entry {
+            peer: Some(peer),
+            ..Entry::new(Event::Renew, Decision::Permit)
+        };
         self.record(entry, now).await?;
-        Ok(wire::RenewResponse { certificate: Some(certificate) })
+        Ok(wire::RenewResponse {
+            certificate: Some(certificate),
+        })
     }
 
     /// The councils that this one trusts, itself first.

@@ -6,8 +6,8 @@ use guildhall_audit::{Decision as Decided, Entry, Event, ProductSeen, Reason};
 use guildhall_grant::product::Product;
 use guildhall_grant::{Grant, GrantedProduct, output_from_wire};
 use guildhall_model::{
-    ColumnClass, ColumnName, CouncilName, FragmentDigest, GrantId, OutputClass, PeerId,
-    ProductRef, Purpose, QueryId, ReleaseClass, Timestamp,
+    ColumnClass, ColumnName, CouncilName, FragmentDigest, GrantId, OutputClass, PeerId, ProductRef,
+    Purpose, QueryId, ReleaseClass, Timestamp,
 };
 use guildhall_policy::{Action, Asker, Decision, Policies, Question, Subject};
 use guildhall_proto::authority::v1 as wire;
@@ -54,11 +54,21 @@ impl FragmentAsked {
     pub(crate) fn parse(w: &wire::FragmentWanted) -> Result<Self, Refusal> {
         let bad = |e: guildhall_grant::WireError| Refusal::invalid("fragments", e);
         let mut named = BTreeSet::new();
-        if !w.products.iter().all(|p| named.insert((&p.department, &p.product))) {
-            return Err(Refusal::invalid("fragments.products", "it names a product twice"));
+        if !w
+            .products
+            .iter()
+            .all(|p| named.insert((&p.department, &p.product)))
+        {
+            return Err(Refusal::invalid(
+                "fragments.products",
+                "it names a product twice",
+            ));
         }
         Ok(Self {
-            node: w.node.parse().map_err(|e| Refusal::invalid("fragments.node", e))?,
+            node: w
+                .node
+                .parse()
+                .map_err(|e| Refusal::invalid("fragments.node", e))?,
             products: w
                 .products
                 .iter()
@@ -66,7 +76,10 @@ impl FragmentAsked {
                 .collect::<Result<_, _>>()
                 .map_err(bad)?,
             output: output_from_wire(w.output_class).map_err(bad)?,
-            recipient: w.recipient.parse().map_err(|e| Refusal::invalid("fragments.recipient", e))?,
+            recipient: w
+                .recipient
+                .parse()
+                .map_err(|e| Refusal::invalid("fragments.recipient", e))?,
             digest: FragmentDigest::from_bytes(&w.fragment_digest)
                 .ok_or_else(|| Refusal::invalid("fragments.fragment_digest", "not 32 bytes"))?,
         })
@@ -77,15 +90,25 @@ impl Deciding<'_> {
     /// The grants for every fragment of a question, or the first reason against one.
     pub(crate) fn grants(&self, asked: &Asked) -> Result<Vec<Issued>, Refusal> {
         self.check_purpose(&asked.asker, &asked.purpose)?;
-        asked.fragments.iter().map(|f| self.grant(asked, f)).collect()
+        asked
+            .fragments
+            .iter()
+            .map(|f| self.grant(asked, f))
+            .collect()
     }
 
     fn grant(&self, asked: &Asked, fragment: &FragmentAsked) -> Result<Issued, Refusal> {
         if fragment.recipient != *self.gateway {
-            return Err(Refusal::invalid("fragments.recipient", "results go to the gateway that asks"));
+            return Err(Refusal::invalid(
+                "fragments.recipient",
+                "results go to the gateway that asks",
+            ));
         }
         if fragment.products.is_empty() {
-            return Err(Refusal::invalid("fragments.products", "a fragment reads some product"));
+            return Err(Refusal::invalid(
+                "fragments.products",
+                "a fragment reads some product",
+            ));
         }
         let mut policies = BTreeSet::new();
         for product in &fragment.products {
@@ -106,12 +129,19 @@ impl Deciding<'_> {
             expires: self.now.after(self.life),
             query: asked.query.clone(),
         };
-        Ok(Issued { grant, policies: policies.into_iter().collect() })
+        Ok(Issued {
+            grant,
+            policies: policies.into_iter().collect(),
+        })
     }
 
     /// The purposes that `asker` may name here: those it holds of those that the council publishes.
     pub(crate) fn purposes(&self, asker: &Asker) -> BTreeSet<Purpose> {
-        asker.purposes.intersection(&self.register.purposes).cloned().collect()
+        asker
+            .purposes
+            .intersection(&self.register.purposes)
+            .cloned()
+            .collect()
     }
 
     pub(crate) fn check_purpose(&self, asker: &Asker, purpose: &Purpose) -> Result<(), Refusal> {
@@ -120,7 +150,10 @@ impl Deciding<'_> {
             return Ok(());
         }
         let held: Vec<&str> = held.iter().map(Purpose::as_str).collect();
-        Err(Refusal::Purpose { purpose: purpose.clone(), held: held.join(", ") })
+        Err(Refusal::Purpose {
+            purpose: purpose.clone(),
+            held: held.join(", "),
+        })
     }
 
     /// Whether one product may be part of one fragment: seen, current, at that node, of a class
@@ -139,28 +172,45 @@ impl Deciding<'_> {
             .filter(|p| self.sees(&asked.asker, p, &asked.purpose))
             .ok_or_else(|| Refusal::NoProduct(reference.clone()))?;
         if product.version != wanted.version {
-            return Err(Refusal::Stale { product: reference, current: product.version });
+            return Err(Refusal::Stale {
+                product: reference,
+                current: product.version,
+            });
         }
         if product.node != fragment.node {
-            return Err(Refusal::invalid("fragments.node", "the product is served by another node"));
+            return Err(Refusal::invalid(
+                "fragments.node",
+                "the product is served by another node",
+            ));
         }
         check_class(product, fragment.output)?;
         check_columns(product, fragment.output, &wanted.columns)?;
         let action = Action::of(fragment.output);
-        match self.decide(&asked.asker, action, product, &asked.purpose, &wanted.columns) {
+        match self.decide(
+            &asked.asker,
+            action,
+            product,
+            &asked.purpose,
+            &wanted.columns,
+        ) {
             Decision::Permit { policies } => Ok(policies),
-            Decision::Forbid { policies } => Err(Refusal::Policy { product: reference, policies }),
+            Decision::Forbid { policies } => Err(Refusal::Policy {
+                product: reference,
+                policies,
+            }),
         }
     }
 
     /// Whether the asker may know that the product exists.
-    pub(crate) fn sees(
-        &self,
-        asker: &Asker,
-        product: &Product,
-        purpose: &Purpose,
-    ) -> bool {
-        self.decide(asker, Action::SeeProduct, product, purpose, &BTreeSet::new()).permits()
+    pub(crate) fn sees(&self, asker: &Asker, product: &Product, purpose: &Purpose) -> bool {
+        self.decide(
+            asker,
+            Action::SeeProduct,
+            product,
+            purpose,
+            &BTreeSet::new(),
+        )
+        .permits()
     }
 
     fn decide(
@@ -203,7 +253,10 @@ fn check_class(product: &Product, output: OutputClass) -> Result<(), Refusal> {
         (ReleaseClass::Aggregate, OutputClass::OpenRows) => "it releases cells, not rows",
         _ => return Ok(()),
     };
-    Err(Refusal::Class { product: product.product_ref(), why: why.to_owned() })
+    Err(Refusal::Class {
+        product: product.product_ref(),
+        why: why.to_owned(),
+    })
 }
 
 fn check_columns(
@@ -213,7 +266,10 @@ fn check_columns(
 ) -> Result<(), Refusal> {
     for name in columns {
         let refuse = |why: &str| {
-            Err(Refusal::Class { product: product.product_ref(), why: format!("column `{name}` {why}") })
+            Err(Refusal::Class {
+                product: product.product_ref(),
+                why: format!("column `{name}` {why}"),
+            })
         };
         match (product.column(name.as_str()).map(|c| c.class), output) {
             (None, _) => return refuse("does not exist"),
@@ -279,7 +335,12 @@ pub(crate) fn refused(
         query: asked.map(|a| a.query.clone()),
         recipient: Some(gateway.clone()),
         products: asked
-            .map(|a| a.fragments.iter().flat_map(|f| f.products.iter().map(seen)).collect())
+            .map(|a| {
+                a.fragments
+                    .iter()
+                    .flat_map(|f| f.products.iter().map(seen))
+                    .collect()
+            })
             .unwrap_or_default(),
         ..Entry::new(Event::IssueGrant, Decided::Forbid)
     }

@@ -35,7 +35,12 @@ pub struct InitOptions {
 /// The secrets in the database are age-encrypted to the root. All in one transaction: an
 /// authority that was half made, because the machine stopped, is not one and is made anew.
 pub fn init(options: &InitOptions, now: Timestamp) -> Result<(), AdminError> {
-    let InitOptions { data, council, root_identity, purposes } = options;
+    let InitOptions {
+        data,
+        council,
+        root_identity,
+        purposes,
+    } = options;
     let mut connection = db::open(data)?;
     let tx = db::begin(&mut connection)?;
     if fact(&tx, "council")?.is_some() {
@@ -47,19 +52,26 @@ pub fn init(options: &InitOptions, now: Timestamp) -> Result<(), AdminError> {
     let recipients = RootIdentity::load(root_identity)?.recipients();
     let ca = CertificateAuthority::generate(council, now)?;
     let signing = SigningKey::generate().map_err(|_| AdminError::Crypto("making a key"))?;
-    for (name, secret) in
-        [(CA_KEY, ca.key_pem().as_bytes()), (SIGNING_KEY, signing.to_pkcs8().as_slice())]
-    {
+    for (name, secret) in [
+        (CA_KEY, ca.key_pem().as_bytes()),
+        (SIGNING_KEY, signing.to_pkcs8().as_slice()),
+    ] {
         let sealed = seal_to_all(secret, recipients.as_slice())
             .map_err(|_| AdminError::Crypto("sealing to the root"))?;
-        tx.execute("INSERT INTO secrets (name, sealed) VALUES (?1, ?2)", params![name, sealed])?;
+        tx.execute(
+            "INSERT INTO secrets (name, sealed) VALUES (?1, ?2)",
+            params![name, sealed],
+        )?;
     }
     put_fact(&tx, "council", council.as_str().as_bytes())?;
     put_fact(&tx, "ca_pem", ca.certificate_pem().as_bytes())?;
     put_fact(&tx, "ca_fingerprint", ca.fingerprint().as_bytes())?;
     put_fact(&tx, "authority_key", signing.public().as_bytes())?;
     for purpose in purposes {
-        tx.execute("INSERT INTO purposes (name) VALUES (?1)", [purpose.as_str()])?;
+        tx.execute(
+            "INSERT INTO purposes (name) VALUES (?1)",
+            [purpose.as_str()],
+        )?;
     }
     let entry = Entry {
         subject: Some(council.to_string()),

@@ -57,7 +57,12 @@ impl Identities {
         dataset: &DatasetName,
     ) -> Result<Arc<DatasetIdentity>, Refusal> {
         let key = (department.clone(), dataset.clone());
-        if let Some(known) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some(known) = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&key)
+        {
             return Ok(Arc::clone(known));
         }
         let sealed: Option<Vec<u8>> = db.read::<_, DbError>(|c| {
@@ -69,10 +74,13 @@ impl Identities {
             .optional()?)
         })?;
         let sealed = sealed.ok_or_else(|| {
-            Refusal::Precondition(format!("dataset `{dataset}` has no identity in the keyring"))
+            Refusal::Precondition(format!(
+                "dataset `{dataset}` has no identity in the keyring"
+            ))
         })?;
-        let identity =
-            Arc::new(DatasetIdentity::open_sealed(&sealed, root).map_err(|e| Refusal::internal(&e))?);
+        let identity = Arc::new(
+            DatasetIdentity::open_sealed(&sealed, root).map_err(|e| Refusal::internal(&e))?,
+        );
         let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if open.len() >= OPEN {
             open.clear();
@@ -91,25 +99,39 @@ pub(crate) struct Wanted {
 
 impl fmt::Debug for Wanted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Wanted").field("keys", &self.keys.keys()).finish_non_exhaustive()
+        f.debug_struct("Wanted")
+            .field("keys", &self.keys.keys())
+            .finish_non_exhaustive()
     }
 }
 
 impl Wanted {
     pub(crate) fn parse(request: &wire::LendKeysRequest) -> Result<Self, Refusal> {
         if request.keys.is_empty() || request.keys.len() > MAX_KEYS {
-            return Err(Refusal::invalid("keys", format!("between 1 and {MAX_KEYS} are lent at once")));
+            return Err(Refusal::invalid(
+                "keys",
+                format!("between 1 and {MAX_KEYS} are lent at once"),
+            ));
         }
         let mut keys = BTreeMap::new();
         for key in &request.keys {
             let column = match key.column.as_str() {
                 "" => None,
-                name => Some(name.parse().map_err(|e| Refusal::invalid("keys.column", e))?),
+                name => Some(
+                    name.parse()
+                        .map_err(|e| Refusal::invalid("keys.column", e))?,
+                ),
             };
             let name = KeyName {
-                dataset: key.dataset.parse().map_err(|e| Refusal::invalid("keys.dataset", e))?,
+                dataset: key
+                    .dataset
+                    .parse()
+                    .map_err(|e| Refusal::invalid("keys.dataset", e))?,
                 column,
-                period: key.period.parse().map_err(|e| Refusal::invalid("keys.period", e))?,
+                period: key
+                    .period
+                    .parse()
+                    .map_err(|e| Refusal::invalid("keys.period", e))?,
             };
             keys.insert(name, key.age.clone());
         }
@@ -127,7 +149,12 @@ impl Wanted {
     /// What was asked for, by whom; the wrapped keys are what they are.
     fn digest(&self) -> Digest {
         let mut text = format!("{} {}\n", self.fragment, self.borrower);
-        for KeyName { dataset, column, period } in self.keys.keys() {
+        for KeyName {
+            dataset,
+            column,
+            period,
+        } in self.keys.keys()
+        {
             let column = column.as_ref().map_or("", |c| c.as_str());
             text.extend([dataset.as_str(), "\t", period.as_str(), "\t", column, "\n"]);
         }
@@ -138,7 +165,17 @@ impl Wanted {
         self.keys
             .keys()
             .cloned()
-            .map(|KeyName { dataset, column, period }| KeySeen { dataset, column, period })
+            .map(
+                |KeyName {
+                     dataset,
+                     column,
+                     period,
+                 }| KeySeen {
+                    dataset,
+                    column,
+                    period,
+                },
+            )
             .collect()
     }
 }
@@ -151,8 +188,10 @@ impl State {
         request: wire::LendKeysRequest,
     ) -> Result<wire::LendKeysResponse, Refusal> {
         let now = self.clock.now();
-        let mut entry =
-            Entry { peer: Some(node.clone()), ..Entry::new(Event::LendKeys, Decision::Forbid) };
+        let mut entry = Entry {
+            peer: Some(node.clone()),
+            ..Entry::new(Event::LendKeys, Decision::Forbid)
+        };
         let lent = self.lend(node, request, now, &mut entry).await;
         if let Err(refusal) = &lent {
             entry.reason = Some(Reason::new(refusal.name()));
@@ -190,7 +229,10 @@ impl State {
         let sealed = sealed?;
 
         let expires_us = grant.expires.as_micros();
-        let record = Entry { decision: Decision::Permit, ..entry.clone() };
+        let record = Entry {
+            decision: Decision::Permit,
+            ..entry.clone()
+        };
         // Invariant: the keys leave after the loan and its entry are on disk.
         self.db
             .write(move |tx| {
@@ -209,8 +251,10 @@ impl State {
         wanted: &Wanted,
         now: Timestamp,
     ) -> Result<VerifiedGrant, Refusal> {
-        let envelope =
-            request.grant.as_ref().ok_or_else(|| Refusal::invalid("grant", "is missing"))?;
+        let envelope = request
+            .grant
+            .as_ref()
+            .ok_or_else(|| Refusal::invalid("grant", "is missing"))?;
         let check = GrantCheck {
             council: self.council(),
             node,
@@ -244,11 +288,15 @@ impl State {
                 return Err(Refusal::Peer);
             }
             if register::is_revoked(c, &grant.recipient)? {
-                return Err(Refusal::Grant("the gateway of this grant is revoked".to_owned()));
+                return Err(Refusal::Grant(
+                    "the gateway of this grant is revoked".to_owned(),
+                ));
             }
             let own = grant.principal.council == *self.council();
             if own && accounts::find(c, self.council(), &grant.principal.name)?.is_none() {
-                return Err(Refusal::Grant("the account of this grant is closed".to_owned()));
+                return Err(Refusal::Grant(
+                    "the account of this grant is closed".to_owned(),
+                ));
             }
             Ok(())
         })
@@ -275,11 +323,16 @@ impl State {
             covered.extend(product.reads_of(&granted.columns));
         }
         let datasets: BTreeSet<&DatasetName> = covered.iter().map(|r| &r.dataset).collect();
-        for KeyName { dataset, column, .. } in wanted.keys.keys() {
+        for KeyName {
+            dataset, column, ..
+        } in wanted.keys.keys()
+        {
             let (is_covered, what) = match column {
                 None => (datasets.contains(dataset), format!("dataset `{dataset}`")),
                 Some(column) => (
-                    covered.iter().any(|r| r.dataset == *dataset && r.column == *column),
+                    covered
+                        .iter()
+                        .any(|r| r.dataset == *dataset && r.column == *column),
                     format!("column `{dataset}.{column}`"),
                 ),
             };
@@ -310,17 +363,27 @@ impl State {
         department: &DepartmentName,
         wanted: &Wanted,
     ) -> Result<Vec<u8>, Refusal> {
-        let mut lent = wire::LentKeys { keys: Vec::with_capacity(wanted.keys.len()) };
+        let mut lent = wire::LentKeys {
+            keys: Vec::with_capacity(wanted.keys.len()),
+        };
         let unwrapped: Result<(), Refusal> = wanted.keys.iter().try_for_each(|(name, wrapped)| {
-            let identity =
-                self.identities.open(&self.db, &self.root, department, &name.dataset)?;
+            let identity = self
+                .identities
+                .open(&self.db, &self.root, department, &name.dataset)?;
             let key = guildhall_keyring::unwrap(&identity, wrapped, name).map_err(|e| {
-                tracing::info!(error = guildhall_telemetry::error_chain(&e), "a key was not unwrapped");
+                tracing::info!(
+                    error = guildhall_telemetry::error_chain(&e),
+                    "a key was not unwrapped"
+                );
                 Refusal::NotCovered(format!("what was presented as the key of {name}"))
             })?;
             lent.keys.push(wire::LentKey {
                 dataset: name.dataset.to_string(),
-                column: name.column.as_ref().map(ToString::to_string).unwrap_or_default(),
+                column: name
+                    .column
+                    .as_ref()
+                    .map(ToString::to_string)
+                    .unwrap_or_default(),
                 period: name.period.to_string(),
                 key: key.as_bytes().to_vec(),
             });
@@ -353,7 +416,10 @@ fn loan(connection: &rusqlite::Connection, grant: &VerifiedGrant) -> Result<Opti
         .optional()?;
     row.map(|(request, lent)| {
         let request = Digest::from_bytes(&request).ok_or(DbError::Corrupt { what: "loan" })?;
-        Ok(Loan { request, lent: Timestamp::from_micros(lent) })
+        Ok(Loan {
+            request,
+            lent: Timestamp::from_micros(lent),
+        })
     })
     .transpose()
 }
@@ -371,7 +437,8 @@ fn record_loan(
         Some(_) => return Err(Refusal::Used(grant.id.clone())),
         None => {}
     }
-    tx.prepare_cached("DELETE FROM loans WHERE forget_us < ?1")?.execute([now.as_micros()])?;
+    tx.prepare_cached("DELETE FROM loans WHERE forget_us < ?1")?
+        .execute([now.as_micros()])?;
     tx.prepare_cached(
         "INSERT INTO loans (grant_id, request, lent_us, forget_us) VALUES (?1, ?2, ?3, ?4)",
     )?

@@ -35,7 +35,9 @@ pub(crate) fn append(tx: &Transaction<'_>, entry: &Entry, at: Timestamp) -> Resu
         None => Chain::new(),
         Some((position, digest)) => Chain {
             head: Digest::from_bytes(&digest).ok_or(CORRUPT)?,
-            len: u64::try_from(position).map_err(|_| CORRUPT)?.saturating_add(1),
+            len: u64::try_from(position)
+                .map_err(|_| CORRUPT)?
+                .saturating_add(1),
         },
     };
     let record = chain.append(entry, at)?;
@@ -57,8 +59,8 @@ pub(crate) fn read(
     mut each: impl FnMut(Timestamp, Entry),
 ) -> Result<Chain, LogError> {
     let mut chain = Chain::new();
-    let mut statement =
-        connection.prepare("SELECT position, previous, digest, record FROM log ORDER BY position")?;
+    let mut statement = connection
+        .prepare("SELECT position, previous, digest, record FROM log ORDER BY position")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let (at, entry) = chain.follow(&record(row)?)?;
@@ -95,11 +97,26 @@ mod tests {
             tx.commit().unwrap();
         }
         assert_eq!(read(&connection, |_, _| {}).unwrap().len, 3);
-        assert!(connection.execute("DELETE FROM log WHERE position = 1", []).is_err());
-        assert!(connection.execute("UPDATE log SET record = x'00'", []).is_err());
-        connection.execute_batch("DROP TRIGGER log_is_not_cut").unwrap();
-        connection.execute("DELETE FROM log WHERE position = 1", []).unwrap();
-        assert!(matches!(read(&connection, |_, _| {}), Err(LogError::Chain(_))));
+        assert!(
+            connection
+                .execute("DELETE FROM log WHERE position = 1", [])
+                .is_err()
+        );
+        assert!(
+            connection
+                .execute("UPDATE log SET record = x'00'", [])
+                .is_err()
+        );
+        connection
+            .execute_batch("DROP TRIGGER log_is_not_cut")
+            .unwrap();
+        connection
+            .execute("DELETE FROM log WHERE position = 1", [])
+            .unwrap();
+        assert!(matches!(
+            read(&connection, |_, _| {}),
+            Err(LogError::Chain(_))
+        ));
     }
 
     #[test]

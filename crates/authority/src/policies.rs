@@ -55,7 +55,10 @@ impl PolicySource {
     pub(crate) fn open(path: Option<&Path>) -> Result<Self, PolicyFileError> {
         let text = read(path)?;
         let in_force = RwLock::new(Arc::new(parse(path, &text)?));
-        Ok(Self { path: path.map(Path::to_owned), in_force })
+        Ok(Self {
+            path: path.map(Path::to_owned),
+            in_force,
+        })
     }
 
     pub(crate) fn in_force(&self) -> Arc<InForce> {
@@ -72,7 +75,10 @@ impl PolicySource {
     }
 
     pub(crate) fn put_in_force(&self, next: InForce) {
-        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+        *self
+            .in_force
+            .write()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
     }
 }
 
@@ -81,14 +87,20 @@ fn parse(path: Option<&Path>, text: &str) -> Result<InForce, PolicyFileError> {
         path: path.unwrap_or(Path::new("(the default policy)")).to_owned(),
         source,
     })?;
-    Ok(InForce { policies, digest: Digest::of(text.as_bytes()) })
+    Ok(InForce {
+        policies,
+        digest: Digest::of(text.as_bytes()),
+    })
 }
 
 fn read(path: Option<&Path>) -> Result<String, PolicyFileError> {
     let Some(path) = path else {
         return Ok(DEFAULT_COUNCIL_POLICY.to_owned());
     };
-    let failed = |source| PolicyFileError::Unreadable { path: path.to_owned(), source };
+    let failed = |source| PolicyFileError::Unreadable {
+        path: path.to_owned(),
+        source,
+    };
     if !path.metadata().map_err(failed)?.is_dir() {
         return std::fs::read_to_string(path).map_err(failed);
     }
@@ -100,7 +112,9 @@ fn read(path: Option<&Path>) -> Result<String, PolicyFileError> {
     files.retain(|f| f.extension().is_some_and(|e| e == "cedar"));
     files.sort();
     if files.is_empty() {
-        return Err(PolicyFileError::None { path: path.to_owned() });
+        return Err(PolicyFileError::None {
+            path: path.to_owned(),
+        });
     }
     let texts: Result<Vec<String>, _> = files.iter().map(std::fs::read_to_string).collect();
     Ok(texts.map_err(failed)?.join("\n"))
@@ -113,7 +127,10 @@ mod tests {
     #[test]
     fn a_folder_is_read_whole_and_a_bad_change_is_not_put_in_force() {
         let dir = tempfile::tempdir().unwrap();
-        assert!(matches!(PolicySource::open(Some(dir.path())), Err(PolicyFileError::None { .. })));
+        assert!(matches!(
+            PolicySource::open(Some(dir.path())),
+            Err(PolicyFileError::None { .. })
+        ));
         let permit = |name: &str| format!("@id(\"{name}\") permit (principal, action, resource);");
         std::fs::write(dir.path().join("a.cedar"), permit("a")).unwrap();
         std::fs::write(dir.path().join("README"), "not Cedar").unwrap();
@@ -121,7 +138,10 @@ mod tests {
         assert!(source.changed().unwrap().is_none());
 
         std::fs::write(dir.path().join("b.cedar"), permit("a")).unwrap();
-        assert!(matches!(source.changed(), Err(PolicyFileError::Invalid { .. })));
+        assert!(matches!(
+            source.changed(),
+            Err(PolicyFileError::Invalid { .. })
+        ));
         std::fs::write(dir.path().join("b.cedar"), permit("b")).unwrap();
         let next = source.changed().unwrap().unwrap();
         source.put_in_force(next);

@@ -28,8 +28,10 @@ impl State {
         request: &wire::OpenDatasetRequest,
     ) -> Result<wire::OpenDatasetResponse, Refusal> {
         let (state, now) = (Arc::clone(self), self.clock.now());
-        let dataset: DatasetName =
-            request.dataset.parse().map_err(|e| Refusal::invalid("dataset", e))?;
+        let dataset: DatasetName = request
+            .dataset
+            .parse()
+            .map_err(|e| Refusal::invalid("dataset", e))?;
         let recipient = self
             .db
             .write(move |tx| {
@@ -63,9 +65,12 @@ impl State {
         request: wire::RecordManifestRequest,
     ) -> Result<wire::RecordManifestResponse, Refusal> {
         let (state, now) = (Arc::clone(self), self.clock.now());
-        let manifest =
-            request.manifest.ok_or_else(|| Refusal::invalid("manifest", "is missing"))?;
-        self.db.write(move |tx| record_manifest(&state, tx, &node, &manifest, now)).await?;
+        let manifest = request
+            .manifest
+            .ok_or_else(|| Refusal::invalid("manifest", "is missing"))?;
+        self.db
+            .write(move |tx| record_manifest(&state, tx, &node, &manifest, now))
+            .await?;
         Ok(wire::RecordManifestResponse {})
     }
 
@@ -74,12 +79,20 @@ impl State {
         node: &PeerId,
         request: &wire::LatestManifestRequest,
     ) -> Result<wire::LatestManifestResponse, Refusal> {
-        let dataset: DatasetName =
-            request.dataset.parse().map_err(|e| Refusal::invalid("dataset", e))?;
-        let latest = self.db.read(|c| register::latest_manifest(c, &node.department, &dataset))?;
-        Ok(latest.map_or_else(wire::LatestManifestResponse::default, |(version, digest)| {
-            wire::LatestManifestResponse { version, digest: digest.as_bytes().to_vec() }
-        }))
+        let dataset: DatasetName = request
+            .dataset
+            .parse()
+            .map_err(|e| Refusal::invalid("dataset", e))?;
+        let latest = self
+            .db
+            .read(|c| register::latest_manifest(c, &node.department, &dataset))?;
+        Ok(latest.map_or_else(
+            wire::LatestManifestResponse::default,
+            |(version, digest)| wire::LatestManifestResponse {
+                version,
+                digest: digest.as_bytes().to_vec(),
+            },
+        ))
     }
 
     /// Takes note of where the node listens. Not put on record: the address decides nothing,
@@ -117,8 +130,12 @@ impl State {
         request: wire::RegisterProductRequest,
     ) -> Result<wire::RegisterProductResponse, Refusal> {
         let (state, now) = (Arc::clone(self), self.clock.now());
-        let product = request.product.ok_or_else(|| Refusal::invalid("product", "is missing"))?;
-        self.db.write(move |tx| register_product(&state, tx, &node, &product, now)).await?;
+        let product = request
+            .product
+            .ok_or_else(|| Refusal::invalid("product", "is missing"))?;
+        self.db
+            .write(move |tx| register_product(&state, tx, &node, &product, now))
+            .await?;
         Ok(wire::RegisterProductResponse {})
     }
 }
@@ -155,10 +172,15 @@ fn record_manifest(
     let ManifestOnRecord(stated) = envelope::verify(manifest, &[signing_key(tx, node)?])
         .map_err(|_| Refusal::invalid("manifest", "it is not signed by this node"))?;
     if stated.council != state.council().as_str() || stated.department != node.department.as_str() {
-        return Err(Refusal::invalid("manifest", "it is not of the node's own department"));
+        return Err(Refusal::invalid(
+            "manifest",
+            "it is not of the node's own department",
+        ));
     }
-    let dataset: DatasetName =
-        stated.dataset.parse().map_err(|e| Refusal::invalid("manifest.dataset", e))?;
+    let dataset: DatasetName = stated
+        .dataset
+        .parse()
+        .map_err(|e| Refusal::invalid("manifest.dataset", e))?;
     if register::recipient(tx, &node.department, &dataset)?.is_none() {
         return Err(unopened(&dataset));
     }
@@ -193,7 +215,9 @@ fn record_manifest(
 }
 
 fn unopened(dataset: &DatasetName) -> Refusal {
-    Refusal::Precondition(format!("dataset `{dataset}` has no recipient yet; open it first"))
+    Refusal::Precondition(format!(
+        "dataset `{dataset}` has no recipient yet; open it first"
+    ))
 }
 
 /// Registers a product that `node` signed: its own department's, at a version above the last.
@@ -212,7 +236,10 @@ fn register_product(
     let same_department =
         product.council == *state.council() && product.department == node.department;
     if !same_department || product.node != *node {
-        return Err(Refusal::invalid("product", "it is not of this node and its department"));
+        return Err(Refusal::invalid(
+            "product",
+            "it is not of this node and its department",
+        ));
     }
     check_product(&product, state.config.minimum_group)?;
     let published = admin::published(tx)?;
@@ -236,7 +263,10 @@ fn register_product(
         if product == current {
             return Ok(());
         }
-        let recounted = Product { row_count: current.row_count, ..product.clone() } == current;
+        let recounted = Product {
+            row_count: current.row_count,
+            ..product.clone()
+        } == current;
         if product.version <= current.version && !recounted {
             return Err(Refusal::Precondition(format!(
                 "product `{reference}` is registered at version {}; a change needs a higher one",
@@ -270,27 +300,43 @@ fn register_product(
 
 fn datasets(product: &Product) -> BTreeSet<&DatasetName> {
     let reads = product.columns.iter().flat_map(|c| &c.reads);
-    reads.chain(&product.always_reads).map(|r| &r.dataset).collect()
+    reads
+        .chain(&product.always_reads)
+        .map(|r| &r.dataset)
+        .collect()
 }
 
 /// What a council asks of every product, beyond its parts fitting each other.
 fn check_product(product: &Product, minimum_group: u32) -> Result<(), Refusal> {
     let class = |name: &ColumnName| {
-        product.columns.iter().find(|c| c.name == *name).map(|c| c.class)
+        product
+            .columns
+            .iter()
+            .find(|c| c.name == *name)
+            .map(|c| c.class)
     };
     let refuse = |field, why: String| Err(Refusal::invalid(field, why));
     if product.purposes.is_empty() {
         return refuse("product.purposes", "it is offered for none".to_owned());
     }
     for d in &product.dimensions {
-        if !matches!(class(&d.column), Some(ColumnClass::Quasi | ColumnClass::Open)) {
+        if !matches!(
+            class(&d.column),
+            Some(ColumnClass::Quasi | ColumnClass::Open)
+        ) {
             let why = format!("`{}` is of a class that nobody groups by", d.column);
             return refuse("product.dimensions", why);
         }
     }
     for m in &product.measures {
-        if !matches!(class(&m.column), Some(ColumnClass::Measure | ColumnClass::Open)) {
-            return refuse("product.measures", format!("`{}` is not a measure", m.column));
+        if !matches!(
+            class(&m.column),
+            Some(ColumnClass::Measure | ColumnClass::Open)
+        ) {
+            return refuse(
+                "product.measures",
+                format!("`{}` is not a measure", m.column),
+            );
         }
     }
     if product.class != ReleaseClass::Aggregate {

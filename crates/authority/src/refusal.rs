@@ -29,7 +29,10 @@ pub(crate) enum Refusal {
     #[error("product `{product}` is now version {current}; plan the question again")]
     Stale { product: ProductRef, current: u32 },
     #[error("policy does not allow this question over `{product}`{}", named(.policies))]
-    Policy { product: ProductRef, policies: Vec<String> },
+    Policy {
+        product: ProductRef,
+        policies: Vec<String>,
+    },
     #[error("`{product}` does not release this: {why}")]
     Class { product: ProductRef, why: String },
     /// The grant itself: forged, of another node or fragment, no longer covered by the register.
@@ -66,7 +69,10 @@ impl Refusal {
     }
 
     pub(crate) fn invalid(field: &'static str, why: impl ToString) -> Self {
-        Self::Invalid { field, why: why.to_string() }
+        Self::Invalid {
+            field,
+            why: why.to_string(),
+        }
     }
 
     /// The policies that refused, if any did.
@@ -102,11 +108,15 @@ impl Refusal {
 
     fn code(&self) -> Code {
         match self {
-            Self::Peer | Self::Code | Self::SignIn | Self::Credential { .. } => Code::Unauthenticated,
+            Self::Peer | Self::Code | Self::SignIn | Self::Credential { .. } => {
+                Code::Unauthenticated
+            }
             Self::TooManySignIns { .. } => Code::ResourceExhausted,
             Self::Invalid { .. } | Self::Purpose { .. } => Code::InvalidArgument,
             Self::NoProduct(_) => Code::NotFound,
-            Self::Stale { .. } | Self::GrantOver(_) | Self::Used(_) | Self::Precondition(_) => Code::FailedPrecondition,
+            Self::Stale { .. } | Self::GrantOver(_) | Self::Used(_) | Self::Precondition(_) => {
+                Code::FailedPrecondition
+            }
             Self::Policy { .. } | Self::Class { .. } | Self::Grant(_) | Self::NotCovered(_) => {
                 Code::PermissionDenied
             }

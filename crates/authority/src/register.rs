@@ -44,7 +44,11 @@ pub(crate) fn signing_key(
 /// Where `node` listens, if it has said so.
 pub(crate) fn address(connection: &Connection, node: &PeerId) -> Result<Option<String>, DbError> {
     Ok(connection
-        .query_row("SELECT address FROM peers WHERE id = ?1", [node.to_string()], |r| r.get(0))
+        .query_row(
+            "SELECT address FROM peers WHERE id = ?1",
+            [node.to_string()],
+            |r| r.get(0),
+        )
         .optional()?
         .flatten())
 }
@@ -110,7 +114,11 @@ pub(crate) fn products(connection: &Connection) -> Result<Vec<Registered>, DbErr
     let rows = statement.query_map([], |r| Ok((r.get::<_, Vec<u8>>(0)?, r.get(1)?)))?;
     rows.map(|row| {
         let (envelope, address) = row?;
-        Ok(Registered { product: decode(&envelope)?, envelope, address })
+        Ok(Registered {
+            product: decode(&envelope)?,
+            envelope,
+            address,
+        })
     })
     .collect()
 }

@@ -109,10 +109,18 @@ pub async fn start(config: AuthorityConfig, clock: SharedClock) -> Result<Runnin
             move || State::unlock(config, clock)
         })
         .await
-        .map_err(|e| StartError::Listen { address, source: io::Error::other(e) })??,
+        .map_err(|e| StartError::Listen {
+            address,
+            source: io::Error::other(e),
+        })??,
     );
     let identity = certify(&state)?;
-    let tls = ServerTls::new(&identity, &state.trust, ClientAuth::Newcomers, clock.clone())?;
+    let tls = ServerTls::new(
+        &identity,
+        &state.trust,
+        ClientAuth::Newcomers,
+        clock.clone(),
+    )?;
     let listener = TcpListener::bind(address)
         .await
         .map_err(|source| StartError::Listen { address, source })?;
@@ -139,7 +147,10 @@ pub async fn start(config: AuthorityConfig, clock: SharedClock) -> Result<Runnin
     spawn(keep_renewed(identity, renew, clock, shutdown.child_token()));
     spawn(keep_fresh(state, shutdown.child_token()));
     tracing::info!(address = %server.address(), "the authority answers");
-    Ok(Running { server, _upkeep: shutdown.drop_guard() })
+    Ok(Running {
+        server,
+        _upkeep: shutdown.drop_guard(),
+    })
 }
 
 /// The authority's own name, under a key that lives as long as the process.
@@ -151,7 +162,13 @@ fn certify(state: &State) -> Result<Identity, IdentityError> {
 fn own_chain(state: &State, csr: &[u8]) -> Result<String, IdentityError> {
     let now = state.clock.now();
     let until = now.after(state.config.certificate_life());
-    state.ca.issue(csr, &state.own, &[], now.before(guildhall_grant::CLOCK_SKEW), until)
+    state.ca.issue(
+        csr,
+        &state.own,
+        &[],
+        now.before(guildhall_grant::CLOCK_SKEW),
+        until,
+    )
 }
 
 async fn keep_fresh(state: Arc<State>, shutdown: CancellationToken) {

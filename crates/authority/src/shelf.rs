@@ -61,14 +61,20 @@ impl Shelf {
         }
         let mut products = BTreeMap::<_, BTreeMap<_, _>>::new();
         for registered in register::products(committed)? {
-            let Product { department, name, .. } = &registered.product;
+            let Product {
+                department, name, ..
+            } = &registered.product;
             products
                 .entry(department.clone())
                 .or_default()
                 .insert(name.clone(), registered);
         }
         let purposes = admin::published(committed)?;
-        let register = Arc::new(Register { revision, products, purposes });
+        let register = Arc::new(Register {
+            revision,
+            products,
+            purposes,
+        });
         *kept = Some(Arc::clone(&register));
         Ok(register)
     }

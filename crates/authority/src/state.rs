@@ -52,7 +52,9 @@ pub(crate) struct State {
 
 impl fmt::Debug for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("State").field("council", &self.config.council.as_str()).finish_non_exhaustive()
+        f.debug_struct("State")
+            .field("council", &self.config.council.as_str())
+            .finish_non_exhaustive()
     }
 }
 
@@ -73,7 +75,8 @@ impl State {
                 return Err(StartError::Admin(AdminError::OtherCouncil { given, own }));
             }
             let ca_key = secret(c, CA_KEY, &root)?;
-            let ca_key = std::str::from_utf8(&ca_key).map_err(|_| StartError::Locked { what: CA_KEY })?;
+            let ca_key =
+                std::str::from_utf8(&ca_key).map_err(|_| StartError::Locked { what: CA_KEY })?;
             let ca = CertificateAuthority::from_pem(&text(c, "ca_pem")?, ca_key)
                 .map_err(AdminError::from)?;
             let signing = SigningKey::from_pkcs8(&secret(c, SIGNING_KEY, &root)?)
@@ -111,7 +114,12 @@ impl State {
     }
 
     pub(crate) fn believing(&self, now: Timestamp) -> Believing<'_> {
-        Believing { council: self.council(), db: &self.db, trust: &self.trust, now }
+        Believing {
+            council: self.council(),
+            db: &self.db,
+            trust: &self.trust,
+            now,
+        }
     }
 
     pub(crate) fn register(&self) -> Result<Arc<Register>, Refusal> {
@@ -147,12 +155,17 @@ impl State {
             .ca
             .issue(csr, peer, host_names, now.before(CLOCK_SKEW), expires)
             .map_err(|e| Refusal::invalid("csr", guildhall_telemetry::error_chain(&e)))?;
-        Ok(wire::Certificate { chain_pem, expires_us: expires.as_micros() })
+        Ok(wire::Certificate {
+            chain_pem,
+            expires_us: expires.as_micros(),
+        })
     }
 
     /// Puts one entry on record, on disk when this returns.
     pub(crate) async fn record(&self, entry: Entry, now: Timestamp) -> Result<(), Refusal> {
-        self.db.write(move |tx| Ok(log::append(tx, &entry, now)?)).await
+        self.db
+            .write(move |tx| Ok(log::append(tx, &entry, now)?))
+            .await
     }
 
     /// Takes notice of what the command line changed: trusted councils and policy files.
@@ -162,13 +175,23 @@ impl State {
             .read(|c| admin::bundles(c, self.council()))
             .map_err(|e| Refusal::internal(&e))?;
         if sorted(bundles.clone()) != sorted(self.trust.to_bundles()) {
-            self.trust.replace(&bundles).map_err(|e| Refusal::internal(&e))?;
-            tracing::info!(councils = bundles.len(), "trusts other councils from now on");
+            self.trust
+                .replace(&bundles)
+                .map_err(|e| Refusal::internal(&e))?;
+            tracing::info!(
+                councils = bundles.len(),
+                "trusts other councils from now on"
+            );
         }
         if let Some(next) = self.policies.changed().map_err(|e| Refusal::internal(&e))? {
             let entry = Entry {
                 digest: Some(next.digest),
-                policies: next.policies.names().into_iter().map(str::to_owned).collect(),
+                policies: next
+                    .policies
+                    .names()
+                    .into_iter()
+                    .map(str::to_owned)
+                    .collect(),
                 ..Entry::new(Event::PolicyChange, Decision::Permit)
             };
             self.record(entry, self.clock.now()).await?;
@@ -195,7 +218,9 @@ fn secret(
     root: &RootIdentity,
 ) -> Result<Zeroizing<Vec<u8>>, StartError> {
     let sealed: Option<Vec<u8>> = connection
-        .query_row("SELECT sealed FROM secrets WHERE name = ?1", [what], |r| r.get(0))
+        .query_row("SELECT sealed FROM secrets WHERE name = ?1", [what], |r| {
+            r.get(0)
+        })
         .optional()
         .map_err(AdminError::from)?;
     root.open(&sealed.ok_or(AdminError::NotFounded)?)
