@@ -268,7 +268,7 @@ impl Work {
             .state
             .resolve_table_references(&statement)
             .map_err(failed)?;
-        statement::check_names(&names, &self.catalogue)?;
+        statement::check_names(&self.statement, &names, &self.catalogue)?;
         let plan = futures::executor::block_on(self.state.statement_to_plan(statement))
             .map_err(failed)?;
         profile::check(&plan, Stage::Planned).map_err(|e| PlanError::invalid(e.to_string()))?;
@@ -349,3 +349,6 @@ impl OptimizerRule for InTime {
         Ok(Transformed::no(plan))
     }
 }
+
+#[cfg(test)]
+mod tests;

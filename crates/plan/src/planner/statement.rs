@@ -1,7 +1,7 @@
 //! What is taken from a statement before it is planned: names, literals, placeholders.
 
 use super::PlanError;
-use crate::catalogue::{CITY, Catalogue};
+use crate::catalogue::{CITY, Catalogue, INFORMATION_SCHEMA};
 use datafusion::common::TableReference;
 use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, VisitMut, visit_expressions, visit_expressions_mut};
 use std::ops::ControlFlow;
@@ -52,11 +52,16 @@ fn literal_text(value: &Value) -> Option<String> {
 
 /// Refuses the first name that is not of a table in the catalogue.
 pub(super) fn check_names(
+    statement: &Statement,
     references: &[TableReference],
     catalogue: &Catalogue,
 ) -> Result<(), PlanError> {
     for reference in references {
         let resolved = reference.clone().resolve(CITY, NO_SCHEMA);
+        // `SHOW` stands for queries that the engine writes, not all of which it then needs.
+        if !matches!(statement, Statement::Query(_)) && *resolved.schema == *INFORMATION_SCHEMA {
+            continue;
+        }
         if !catalogue.has_table(&resolved.catalog, &resolved.schema, &resolved.table) {
             return Err(PlanError::NoProduct {
                 name: reference.to_string(),
