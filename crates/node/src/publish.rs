@@ -8,7 +8,7 @@ use crate::authority::{Authority, AuthorityError};
 use crate::datasets::{DatasetError, Datasets};
 use crate::product::{
     Draft, Lineage, ProductError, View, dataset_names, definition_file, envelope_file, lineage,
-    plan_view, schema_bytes,
+    plan_view, read_schema, schema_bytes,
 };
 use guildhall_audit::{Decision, Entry, Event};
 use guildhall_grant::product::{Column, Product};
@@ -177,7 +177,7 @@ impl Publisher<'_> {
         }
         let schemas = datasets
             .iter()
-            .map(|(n, d)| (n.clone(), Arc::clone(d.schema())))
+            .map(|(n, d)| (n.clone(), read_schema(d.schema())))
             .collect();
         let view = plan_view(draft, &schemas).await?;
         let lost = |source| PublishError::Lineage {

@@ -10,7 +10,8 @@ pub use file::{ColumnDraft, Draft, ProductError};
 pub(crate) use shelf::{Products, Served, ShelfError};
 pub(crate) use shelf::{definition_file, envelope_file};
 pub(crate) use view::{
-    DatasetScan, Lineage, View, dataset_names, dataset_of, lineage, plain_type, plan_view, scans,
+    DatasetScan, Lineage, View, dataset_names, dataset_of, lineage, plain_type, plan_view,
+    read_schema, scans,
 };
 
 use arrow::datatypes::Schema;

@@ -6,7 +6,7 @@
 //! ```
 
 use super::file::{Draft, ProductError};
-use super::view::{View, dataset_names, plan_view};
+use super::view::{View, dataset_names, plan_view, read_schema};
 use crate::datasets::{DatasetError, Datasets};
 use guildhall_grant::product::Product;
 use guildhall_grant::{EnvelopeError, VerifyingKey, envelope};
@@ -154,7 +154,7 @@ impl Products {
     ) -> Result<Served, ShelfError> {
         let schemas = datasets
             .iter()
-            .map(|(n, d)| (n.clone(), Arc::clone(d.schema())))
+            .map(|(n, d)| (n.clone(), read_schema(d.schema())))
             .collect();
         let outdated = |source| ShelfError::Outdated {
             name: name.clone(),

@@ -30,7 +30,8 @@ const SCHEMA: &str = "datasets";
 
 /// A product's relation: the view with row filter and masks, over datasets that hold no rows.
 ///
-/// Invariant: its columns are those of [`View::schema`], in that order, of those types.
+/// Invariant: its columns are those of [`View::schema`], in that order, of those types; text may still be in the
+/// form of string views, which the engine groups and compares faster, until it is written to a peer.
 #[derive(Debug, Clone)]
 pub(crate) struct View {
     plan: LogicalPlan,
@@ -298,7 +299,7 @@ fn finish(plan: LogicalPlan) -> Result<View, DataFusionError> {
     for (at, field) in plan.schema().fields().iter().enumerate() {
         let column = Expr::Column(Column::from(plan.schema().qualified_field(at)));
         let to = plain_type(field.data_type());
-        let column = if *field.data_type() == to {
+        let column = if is_form_of(field.data_type(), &to) {
             column
         } else {
             cast(column, to.clone())
@@ -311,6 +312,24 @@ fn finish(plan: LogicalPlan) -> Result<View, DataFusionError> {
         plan,
         schema: Arc::new(Schema::new(fields)),
     })
+}
+
+/// Whether values of `t` need no cast before they are written as `to`.
+fn is_form_of(t: &DataType, to: &DataType) -> bool {
+    t == to
+        || matches!(
+            (t, to),
+            (DataType::Utf8View, DataType::Utf8) | (DataType::BinaryView, DataType::Binary)
+        )
+}
+
+/// A dataset's columns in the form in which they are read: text as string views.
+pub(crate) fn read_schema(stored: &Schema) -> SchemaRef {
+    let fields = stored.fields().iter().map(|f| match f.data_type() {
+        DataType::Utf8 => f.as_ref().clone().with_data_type(DataType::Utf8View),
+        _ => f.as_ref().clone(),
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
 }
 
 /// The type that values of `t` have in a product: no views, no dictionaries.

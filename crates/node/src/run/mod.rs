@@ -195,7 +195,8 @@ impl Runner {
         let tables: expand::Tables = datasets
             .iter()
             .map(|(name, dataset)| {
-                let table = SealedTable::new(Arc::clone(dataset), Arc::clone(&lent));
+                let table =
+                    SealedTable::new(Arc::clone(dataset), Arc::clone(&lent)).with_view_types();
                 (name.clone(), Arc::new(table) as Arc<dyn TableProvider>)
             })
             .collect();
