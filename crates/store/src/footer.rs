@@ -1,7 +1,9 @@
 //! Footers, decrypted once for a scan and shared by all that read for it.
 //!
 //! A footer decrypted with the keys of one grant is never kept for another: what it tells
-//! (smallest and largest values) belongs to the columns that were lent.
+//! (smallest and largest values) belongs to the columns that were lent. The decoder keeps the
+//! file keys it was given in memory that it does not wipe; they are keys of one file and go
+//! with the scan, and the column keys they come from are wiped.
 
 use crate::manifest::Part;
 use crate::sealed::{ReadError, SealedDataset};

@@ -5,12 +5,12 @@
 //! killed leaves them to the next import, which sweeps what neither the newest version nor
 //! the one before it (which a query may be reading) refers to.
 
-use crate::manifest::{self, Manifest, ManifestError, Part, Recorded};
+use crate::manifest::{self, ManifestError, Recorded};
 use crate::part::{FreshKeys, PartError};
 use crate::period;
-use crate::rows::Reject;
 use crate::spec::ImportSpec;
 use crate::storage::{self, DatasetId, Storage, StorageError};
+use before::Before;
 use guildhall_grant::{SigningKey, envelope};
 use guildhall_keys::Recipient;
 use guildhall_model::{Clock, ColumnName, Digest, NameError};
@@ -20,8 +20,10 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use writer::{Job, Written};
 
-pub use crate::infer::infer;
+pub use crate::infer::{InferError, InferOptions, Inferred, infer};
 
+mod before;
+mod rejects;
 mod writer;
 
 /// Why an import did not happen.
@@ -147,6 +149,9 @@ impl ImportError {
             Self::TooManyRejects { .. } => {
                 Some("mend the spec or the file, or raise `reject_rate` if that many may be lost")
             }
+            Self::Before { .. } => Some(
+                "append to a sound version; or remove the dataset's folder and import it whole",
+            ),
             Self::Storage {
                 source: StorageError::Busy { .. },
             } => Some("wait until it has ended"),
@@ -283,7 +288,7 @@ pub async fn envelopes_after(
     let versions = storage.versions(&id.dataset).await;
     let versions = versions.map_err(|source| ManifestError::Storage {
         dataset: id.clone(),
-        source,
+        source: Box::new(source),
     })?;
     let mut envelopes = vec![];
     for found in versions.into_iter().filter(|v| *v > version) {
@@ -293,128 +298,6 @@ pub async fn envelopes_after(
         }
     }
     Ok(envelopes)
-}
-
-/// What was there before this import.
-struct Before {
-    newest: Option<(Manifest, Digest)>,
-    /// The version before the newest, which a query may be reading.
-    second: Option<Manifest>,
-    recorded: Option<Recorded>,
-}
-
-impl Before {
-    async fn find(request: &ImportRequest<'_>) -> Result<Self, ImportError> {
-        let ImportRequest {
-            storage,
-            id,
-            signer,
-            ..
-        } = request;
-        let unreadable = |source| ImportError::Before { source };
-        let versions = storage.versions(&id.dataset).await;
-        let versions = versions.map_err(|source| ImportError::Storage { source })?;
-        let signers = [signer.public()];
-        let mut newest = None;
-        let mut second = None;
-        if let Some(version) = versions.last() {
-            let found = manifest::load(storage, id, *version, &signers).await;
-            newest = found.map_err(unreadable)?.map(|(m, _, digest)| (m, digest));
-        }
-        if let [.., version, _] = versions.as_slice() {
-            let found = manifest::load(storage, id, *version, &signers).await;
-            second = found.map_err(unreadable)?.map(|(m, _, _)| m);
-        }
-        let before = Self {
-            newest,
-            second,
-            recorded: request.previous,
-        };
-        before.check(request).map_err(unreadable)?;
-        before.check_columns(request)?;
-        Ok(before)
-    }
-
-    /// An append builds on what is on record, or it would sign a rollback as its own.
-    fn check(&self, request: &ImportRequest<'_>) -> Result<(), ManifestError> {
-        let Some(recorded) = self.recorded else {
-            return Ok(());
-        };
-        let found = self.newest.as_ref().map(|(m, _)| m.version);
-        if request.mode == Mode::Append && found < Some(recorded.version) {
-            return Err(ManifestError::RolledBack {
-                dataset: request.id.clone(),
-                recorded: recorded.version,
-                found,
-            });
-        }
-        match &self.newest {
-            Some((m, digest)) if m.version == recorded.version && *digest != recorded.digest => {
-                Err(ManifestError::NotRecorded {
-                    dataset: request.id.clone(),
-                    version: m.version,
-                })
-            }
-            _ => Ok(()),
-        }
-    }
-
-    fn check_columns(&self, request: &ImportRequest<'_>) -> Result<(), ImportError> {
-        let (Mode::Append, Some((newest, _))) = (request.mode, &self.newest) else {
-            return Ok(());
-        };
-        let schema = crate::part::bare(&request.spec.schema());
-        let old = crate::part::bare(&newest.schema);
-        let pairs = schema.fields().len().max(old.fields().len());
-        let differs = (0..pairs).find(|i| schema.fields().get(*i) != old.fields().get(*i));
-        match differs {
-            None => Ok(()),
-            Some(i) => Err(ImportError::OtherColumns {
-                column: schema
-                    .fields()
-                    .get(i)
-                    .or(old.fields().get(i))
-                    .map(|f| f.name().clone())
-                    .unwrap_or_default(),
-                version: newest.version,
-            }),
-        }
-    }
-
-    fn next_version(&self) -> u32 {
-        let newest = self.newest.as_ref().map_or(0, |(m, _)| m.version);
-        let recorded = self.recorded.map_or(0, |r| r.version);
-        newest.max(recorded).saturating_add(1)
-    }
-
-    /// The digest that the next version names as the one before it.
-    fn digest(&self) -> Option<Digest> {
-        let newest = self.newest.as_ref().map(|(m, digest)| (m.version, *digest));
-        let recorded = self.recorded.map(|r| (r.version, r.digest));
-        // Where this machine lost what the authority remembers, its record is what came before.
-        newest
-            .into_iter()
-            .chain(recorded)
-            .max_by_key(|(version, _)| *version)
-            .map(|(_, d)| d)
-    }
-
-    async fn sweep(&self, request: &ImportRequest<'_>) -> Result<(), ImportError> {
-        let ImportRequest { storage, id, .. } = request;
-        let kept: Vec<Manifest> = self
-            .newest
-            .iter()
-            .map(|(m, _)| m)
-            .chain(&self.second)
-            .cloned()
-            .collect();
-        let oldest = kept.iter().map(|m| m.version).min().unwrap_or(0);
-        let oldest = self.recorded.map_or(oldest, |r| oldest.min(r.version));
-        storage
-            .sweep(&id.dataset, &kept, oldest, request.clock.now())
-            .await
-            .map_err(|source| ImportError::Storage { source })
-    }
 }
 
 /// Reads, sorts, encrypts and stores the rows; nothing of it is visible yet.
@@ -475,8 +358,8 @@ async fn publish(
         phase: Phase::Publishing,
         ..written.progress
     });
-    let reject_file = store_rejects(request, version, written).await?;
-    if is_above(rejects, rows + rejects, spec.reject_rate) {
+    let reject_file = rejects::store(request, version, written).await?;
+    if rejects::are_above(rejects, rows + rejects, spec.reject_rate) {
         return Err(ImportError::TooManyRejects {
             rejects,
             rows: rows + rejects,
@@ -512,99 +395,6 @@ async fn publish(
         manifest: signed,
         bytes: written.parts.iter().map(|p| p.bytes).sum(),
     })
-}
-
-impl Before {
-    fn followed_by(
-        &self,
-        request: &ImportRequest<'_>,
-        version: u32,
-        written: &Written,
-    ) -> Manifest {
-        let mut parts: Vec<Part> = vec![];
-        let mut keys = std::collections::BTreeMap::new();
-        if let (Mode::Append, Some((newest, _))) = (request.mode, &self.newest) {
-            parts.extend_from_slice(&newest.parts);
-            keys.extend(newest.keys.clone());
-        }
-        parts.extend_from_slice(&written.parts);
-        if !written.parts.is_empty() {
-            keys.extend(written.wrapped.clone());
-        }
-        Manifest {
-            id: request.id.clone(),
-            version,
-            previous: self.digest(),
-            schema: request.spec.schema(),
-            parts,
-            keys,
-            created: request.clock.now(),
-        }
-    }
-}
-
-/// Whether `rejects` of `rows` is more than the share `rate`.
-fn is_above(rejects: u64, rows: u64, rate: f64) -> bool {
-    // Both are far below 2^53.
-    #[expect(clippy::cast_precision_loss, reason = "no import has 2^53 rows")]
-    let allowed = rows as f64 * rate;
-    #[expect(clippy::cast_precision_loss, reason = "no import has 2^53 rows")]
-    let rejects = rejects as f64;
-    rejects > allowed
-}
-
-/// Lists the rejects: file, line, column, reason. Values are personal and stay out.
-async fn store_rejects(
-    request: &ImportRequest<'_>,
-    version: u32,
-    written: &Written,
-) -> Result<Option<String>, ImportError> {
-    if written.rejects == 0 {
-        return Ok(None);
-    }
-    let ImportRequest {
-        spec, storage, id, ..
-    } = request;
-    let mut list = csv::Writer::from_writer(vec![]);
-    let mut listed = list.write_record(["file", "line", "column", "reason"]);
-    for reject in &written.listed {
-        let Reject {
-            source,
-            line,
-            lines,
-            column,
-            reason,
-        } = reject;
-        let file = spec.source.get(*source).map(|p| crate::rows::short_name(p));
-        let lines = match lines {
-            1 => String::new(),
-            n => format!(" (and the {} lines after it: is a quote left open?)", n - 1),
-        };
-        listed = listed.and_then(|()| {
-            list.write_record([
-                file.as_deref().unwrap_or_default(),
-                &line.to_string(),
-                column.as_ref().map(ColumnName::as_str).unwrap_or_default(),
-                &format!("{reason}{lines}"),
-            ])
-        });
-    }
-    let bytes = listed
-        .map_err(std::io::Error::from)
-        .and_then(|()| list.into_inner().map_err(csv::IntoInnerError::into_error));
-    let path = storage::rejects_path(&id.dataset, version);
-    let stored = match bytes {
-        Ok(bytes) => storage.overwrite(&path, bytes).await,
-        Err(source) => Err(StorageError::Write {
-            path: path.clone(),
-            source: object_store::Error::Generic {
-                store: "rejects",
-                source: Box::new(source),
-            },
-        }),
-    };
-    stored.map_err(|source| ImportError::Storage { source })?;
-    Ok(Some(storage.describe(&path)))
 }
 
 #[cfg(test)]

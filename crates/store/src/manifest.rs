@@ -71,7 +71,7 @@ pub enum ManifestError {
         dataset: DatasetId,
         /// What failed.
         #[source]
-        source: StorageError,
+        source: Box<StorageError>,
     },
     /// Nothing was ever imported, or its manifests were taken away.
     #[error("there is no dataset `{dataset}` here; `guildhall node import` makes one")]
@@ -98,7 +98,7 @@ pub enum ManifestError {
         version: u32,
         /// Which check failed.
         #[source]
-        source: EnvelopeError,
+        source: Box<EnvelopeError>,
     },
     /// Signed, but as another dataset or version: it was put in this one's place.
     #[error(
@@ -110,7 +110,7 @@ pub enum ManifestError {
         /// The version that was asked for.
         version: u32,
         /// The dataset that it names.
-        named: DatasetId,
+        named: Box<DatasetId>,
         /// The version that it names.
         says: u32,
     },
@@ -271,13 +271,13 @@ pub(crate) async fn load(
         .await
         .map_err(|source| ManifestError::Storage {
             dataset: id.clone(),
-            source,
+            source: Box::new(source),
         })?;
     let Some(bytes) = bytes else { return Ok(None) };
     let not_signed = |source| ManifestError::NotSigned {
         dataset: id.clone(),
         version,
-        source,
+        source: Box::new(source),
     };
     let signed = envelope::decode(&bytes).map_err(not_signed)?;
     let manifest: Manifest = envelope::verify(&signed, signers).map_err(not_signed)?;
@@ -285,7 +285,7 @@ pub(crate) async fn load(
         return Err(ManifestError::Misplaced {
             dataset: id.clone(),
             version,
-            named: manifest.id,
+            named: Box::new(manifest.id),
             says: manifest.version,
         });
     }

@@ -232,7 +232,7 @@ impl PartWriter {
         let chunk = self.writer.inner_mut();
         let rest = std::mem::take(&mut chunk.bytes);
         self.part.bytes = chunk.written;
-        let digest = std::mem::replace(&mut chunk.digest, Sha256::default()).finish();
+        let digest = std::mem::take(&mut chunk.digest).finish();
         self.part.digest = digest;
         for piece in rest.chunks(CHUNK) {
             self.send(piece.to_vec())?;

@@ -201,6 +201,31 @@ pub(crate) fn text_of(kind: FileKind, file: Counted) -> Box<dyn Read + Send> {
     }
 }
 
+/// Text that ends with an error where a row grows without end, as it does behind a quote that
+/// is left open in a large file.
+pub(crate) struct Bounded<R> {
+    pub(crate) text: R,
+    /// Bytes since the last row; whoever takes a row sets it to 0.
+    pub(crate) since: Arc<AtomicU64>,
+}
+
+/// The longest row, with what the readers buffer ahead.
+const ROW_BYTES: u64 = 64 << 20;
+
+impl<R: Read> Read for Bounded<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.since.load(Ordering::Relaxed) > ROW_BYTES {
+            return Err(io::Error::other(
+                "a row of more than 64 MB: is a quote left open?",
+            ));
+        }
+        let n = self.text.read(buffer)?;
+        self.since
+            .fetch_add(u64::try_from(n).unwrap_or(0), Ordering::Relaxed);
+        Ok(n)
+    }
+}
+
 /// A file whose bytes are counted as they are read.
 pub(crate) struct Counted {
     pub(crate) file: File,

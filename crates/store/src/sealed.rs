@@ -47,7 +47,7 @@ pub enum ReadError {
         dataset: DatasetId,
         /// Why.
         #[source]
-        source: StorageError,
+        source: Box<StorageError>,
     },
     /// No keys at all: a scan was planned before any were asked for.
     #[error("no keys were lent to read `{dataset}` with")]
@@ -269,7 +269,7 @@ impl SealedDataset {
 fn storage_fault(id: &DatasetId, source: StorageError) -> ReadError {
     ReadError::Storage {
         dataset: id.clone(),
-        source,
+        source: Box::new(source),
     }
 }
 

@@ -14,6 +14,8 @@ use guildhall_model::{MockClock, Timestamp};
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 
+pub(crate) mod failing;
+
 /// A department: its data folder, what it signs with, and (as its authority would hold it)
 /// the identity that its column keys are wrapped to.
 pub(crate) struct Department {

@@ -1,6 +1,8 @@
 //! Rows of CSV.
 
-use super::{BATCH_ROWS, Counted, FileKind, Reject, Rows, batch_of, cell_readers, places, text_of};
+use super::{
+    BATCH_ROWS, Bounded, Counted, FileKind, Reject, Rows, batch_of, cell_readers, places, text_of,
+};
 use crate::cell::CellReader;
 use crate::import::ImportError;
 use crate::spec::{Encoding, ImportSpec};
@@ -10,6 +12,8 @@ use guildhall_model::ColumnName;
 use std::borrow::Cow;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Ends the last line whether the file does or not, so that lines can be counted by their ends.
 const LAST_LINE_END: &[u8] = b"\n";
@@ -22,6 +26,7 @@ pub(crate) struct CsvRecords {
     header: ByteRecord,
     /// Whether the line counter stands behind a record's own line end once it is read.
     own_end: u64,
+    since: Arc<AtomicU64>,
     /// The names of its columns.
     pub(crate) headers: Vec<String>,
 }
@@ -34,7 +39,12 @@ impl CsvRecords {
         delimiter: u8,
         encoding: Encoding,
     ) -> Result<Self, ImportError> {
-        let text: Box<dyn Read + Send> = Box::new(text_of(kind, file).chain(LAST_LINE_END));
+        let since = Arc::new(AtomicU64::new(0));
+        let text = Bounded {
+            text: text_of(kind, file).chain(LAST_LINE_END),
+            since: Arc::clone(&since),
+        };
+        let text: Box<dyn Read + Send> = Box::new(text);
         let reader = csv::ReaderBuilder::new()
             .delimiter(delimiter)
             .has_headers(false)
@@ -46,6 +56,7 @@ impl CsvRecords {
             encoding,
             header: ByteRecord::new(),
             own_end: 1,
+            since,
             headers: vec![],
         };
         let mut header = ByteRecord::new();
@@ -64,6 +75,7 @@ impl CsvRecords {
 
     /// Reads the next record; false after the last.
     pub(crate) fn next(&mut self, record: &mut ByteRecord) -> Result<bool, ImportError> {
+        self.since.store(0, Ordering::Relaxed);
         self.reader
             .read_byte_record(record)
             .map_err(|source| ImportError::Rows {
@@ -248,7 +260,6 @@ mod tests {
     use super::super::RowReader;
     use super::*;
     use arrow::array::AsArray;
-    use std::sync::Arc;
 
     #[test]
     fn short_long_and_garbled_rows_are_rejected_by_line() {
@@ -282,6 +293,14 @@ mod tests {
             let (_, rejects, _) = read(text.as_bytes(), "");
             assert_eq!((rejects[0].line, rejects[0].lines), (5, 1));
         }
+    }
+
+    #[test]
+    fn a_row_without_end_is_refused_before_it_fills_the_memory() {
+        let mut text = b"ward,count\n\"Kinson".to_vec();
+        text.resize(80 << 20, b'x');
+        let error = try_read(&text, "").unwrap_err();
+        assert!(matches!(error, ImportError::Rows { .. }), "{error:?}");
     }
 
     #[test]
