@@ -5,16 +5,18 @@
 //! its reader; dropping a stream ends the node's work for it.
 
 use crate::planner::cast_batch;
-use crate::semi_join::{self, SemiJoin};
+use crate::semi_join::{self, Narrowed, SemiJoin};
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
+use datafusion::common::utils::memory::get_record_batch_memory_size;
 use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{DFSchemaRef, Statistics, internal_err};
 use datafusion::error::{DataFusionError, Result};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
@@ -42,7 +44,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
 /// Batches that a fragment may be ahead of its reader.
-const AHEAD: usize = 8;
+const AHEAD: usize = 4;
 
 /// How rows or cells of a fragment leave their node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -289,21 +291,23 @@ impl ExecutionPlan for RemoteExec {
     fn execute(
         &self,
         partition: usize,
-        _context: Arc<TaskContext>,
+        context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
         if partition != 0 {
             return internal_err!("a fragment has one partition");
         }
         let schema = self.schema();
         let (sender, batches) = mpsc::channel(AHEAD);
-        let work = pump(
-            Arc::clone(&self.part.fragment),
-            self.semi_join.clone(),
-            self.filters.clone(),
-            Arc::clone(&self.runner),
-            Arc::clone(&schema),
-            sender,
-        );
+        let held = MemoryConsumer::new("RemoteExec").register(context.memory_pool());
+        let work = Work {
+            fragment: Arc::clone(&self.part.fragment),
+            semi_join: self.semi_join.clone(),
+            filters: self.filters.clone(),
+            runner: Arc::clone(&self.runner),
+            schema: Arc::clone(&schema),
+            held,
+        }
+        .run(sender);
         let ahead = Ahead {
             batches,
             work: Some(guildhall_telemetry::spawn(work)),
@@ -353,41 +357,49 @@ impl ExecutionPlan for RemoteExec {
     }
 }
 
-/// Runs the fragment and sends its batches on, in `schema`.
-async fn pump(
+/// A fragment that runs ahead of its reader.
+struct Work {
     fragment: Arc<Fragment>,
     semi_join: Option<Arc<SemiJoin>>,
     filters: Vec<Arc<dyn PhysicalExpr>>,
     runner: Arc<dyn FragmentRunner>,
     schema: SchemaRef,
-    sender: mpsc::Sender<Result<RecordBatch>>,
-) {
-    let narrowed = match semi_join {
-        Some(semi_join) => semi_join.narrow(&filters).await,
-        None => Ok(semi_join::Narrowed::Unchanged),
-    };
-    let fragment = match narrowed {
-        Ok(semi_join::Narrowed::Unchanged) => fragment,
-        Ok(semi_join::Narrowed::Fragment(narrowed)) => narrowed,
-        Ok(semi_join::Narrowed::Empty) => return,
-        Err(error) => {
+    /// What the batches on their way take; the reader gives it back.
+    held: MemoryReservation,
+}
+
+/// A batch on its way, with the memory that it takes.
+type Sent = (RecordBatch, MemoryReservation);
+
+impl Work {
+    /// Sends the fragment's batches, or why there are no more.
+    async fn run(self, sender: mpsc::Sender<Result<Sent>>) {
+        if let Err(error) = self.send(&sender).await {
+            // A reader that is gone does not want to know.
             let _ = sender.send(Err(error)).await;
-            return;
         }
-    };
-    let mut stream = match runner.run(&fragment).await {
-        Ok(stream) => stream,
-        Err(error) => {
-            let _ = sender.send(Err(error)).await;
-            return;
+    }
+
+    async fn send(self, sender: &mpsc::Sender<Result<Sent>>) -> Result<()> {
+        let narrowed = match self.semi_join {
+            Some(semi_join) => semi_join.narrow(&self.filters).await?,
+            None => Narrowed::Unchanged,
+        };
+        let fragment = match narrowed {
+            Narrowed::Unchanged => self.fragment,
+            Narrowed::Fragment(narrowed) => narrowed,
+            Narrowed::Empty => return Ok(()),
+        };
+        let mut stream = self.runner.run(&fragment).await?;
+        while let Some(batch) = stream.next().await {
+            let batch = checked(&batch?, &self.schema)?;
+            let held = self.held.new_empty();
+            held.try_grow(get_record_batch_memory_size(&batch))?;
+            if sender.send(Ok((batch, held))).await.is_err() {
+                return Ok(());
+            }
         }
-    };
-    while let Some(batch) = stream.next().await {
-        let batch = batch.and_then(|b| checked(&b, &schema));
-        let failed = batch.is_err();
-        if sender.send(batch).await.is_err() || failed {
-            return;
-        }
+        Ok(())
     }
 }
 
@@ -405,7 +417,7 @@ fn checked(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordBatch> {
 
 /// Batches that arrive ahead of their reader. Dropping it ends the work behind them.
 struct Ahead {
-    batches: mpsc::Receiver<Result<RecordBatch>>,
+    batches: mpsc::Receiver<Result<Sent>>,
     work: Option<JoinHandle<()>>,
 }
 
@@ -414,7 +426,7 @@ impl Stream for Ahead {
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         if let Some(batch) = ready!(self.batches.poll_recv(cx)) {
-            return Poll::Ready(Some(batch));
+            return Poll::Ready(Some(batch.map(|(batch, _held)| batch)));
         }
         // The sender is gone: all is sent, or the work died.
         let Some(work) = self.work.as_mut() else {

@@ -4,14 +4,15 @@
 //! of the union come from the first ten of each. What the branches give travels; the rows behind
 //! it stay where they are.
 
+use crate::cut::{Owner, owner};
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::error::Result;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::{
-    Aggregate, AggregateUDF, BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, Projection,
-    Sort, SubqueryAlias, Union,
+    Aggregate, AggregateUDF, BinaryExpr, Expr, ExprSchemable, Join, JoinType, LogicalPlan,
+    Operator, Projection, Sort, SubqueryAlias, Union,
 };
 use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::arrow::datatypes::DataType;
@@ -21,13 +22,15 @@ use std::sync::Arc;
 pub(crate) fn split(plan: LogicalPlan) -> Result<LogicalPlan> {
     let split = plan.transform_up_with_subqueries(|node| {
         let new = match &node {
-            LogicalPlan::Aggregate(aggregate) => split_aggregate(aggregate)?,
-            LogicalPlan::Sort(sort) => split_top(sort)?,
-            _ => None,
+            LogicalPlan::Aggregate(aggregate) => split_aggregate(aggregate),
+            LogicalPlan::Sort(sort) => split_top(sort),
+            LogicalPlan::Join(join) => fewer_keys(join),
+            _ => Ok(None),
         };
+        // What cannot be split stays whole.
         Ok(match new {
-            Some(new) => Transformed::yes(new),
-            None => Transformed::no(node),
+            Ok(Some(new)) => Transformed::yes(new),
+            Ok(None) | Err(_) => Transformed::no(node),
         })
     })?;
     if !split.transformed {
@@ -47,7 +50,7 @@ fn over_union(plan: &LogicalPlan) -> Option<(Vec<&LogicalPlan>, &Union)> {
     loop {
         match node {
             LogicalPlan::Union(union) => {
-                let several = matches!(crate::cut::owner(node), crate::cut::Owner::Gateway);
+                let several = owner(node) == Owner::Gateway;
                 return several.then_some((between, union));
             }
             LogicalPlan::Projection(p) => {
@@ -111,6 +114,44 @@ fn reunited(branches: Vec<LogicalPlan>, schema: &DFSchema) -> Result<LogicalPlan
         })
         .collect();
     Projection::try_new(columns, Arc::new(union)).map(LogicalPlan::Projection)
+}
+
+/// The right side of a semi- or anti-join over several owners as distinct keys, where it is one
+/// node's: whether a key is there is all that the join asks.
+fn fewer_keys(join: &Join) -> Result<Option<LogicalPlan>> {
+    let asks_only = matches!(
+        join.join_type,
+        JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark
+    );
+    if !asks_only || join.filter.is_some() || join.on.is_empty() {
+        return Ok(None);
+    }
+    let crosses = !matches!((owner(&join.left), owner(&join.right)), (Owner::One(a), Owner::One(b)) if a == b);
+    if !crosses || !matches!(owner(&join.right), Owner::One(_)) || is_distinct(&join.right) {
+        return Ok(None);
+    }
+    let Some(keys) = join
+        .on
+        .iter()
+        .map(|(_, right)| matches!(right, Expr::Column(_)).then(|| right.clone()))
+        .collect::<Option<Vec<_>>>()
+    else {
+        return Ok(None);
+    };
+    let distinct = Aggregate::try_new(Arc::clone(&join.right), keys, vec![])?;
+    let mut join = join.clone();
+    join.right = Arc::new(LogicalPlan::Aggregate(distinct));
+    Ok(Some(LogicalPlan::Join(join)))
+}
+
+fn is_distinct(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => true,
+        LogicalPlan::SubqueryAlias(a) => is_distinct(&a.input),
+        LogicalPlan::Projection(p) => is_distinct(&p.input),
+        LogicalPlan::Filter(f) => is_distinct(&f.input),
+        _ => false,
+    }
 }
 
 fn split_top(sort: &Sort) -> Result<Option<LogicalPlan>> {

@@ -30,9 +30,14 @@ pub(crate) fn grouped(plan: LogicalPlan) -> Result<LogicalPlan> {
         if !is_chained(join) {
             return Ok(Transformed::no(node));
         }
-        match Chain::of(&node)?.and_then(|chain| regroup(chain, &node).transpose()) {
-            Some(plan) => Ok(Transformed::new(plan?, true, TreeNodeRecursion::Jump)),
-            None => Ok(Transformed::no(node)),
+        // A chain that cannot be put together anew stays as it is.
+        let regrouped = Chain::of(&node).and_then(|chain| match chain {
+            Some(chain) => regroup(chain, &node),
+            None => Ok(None),
+        });
+        match regrouped {
+            Ok(Some(plan)) => Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump)),
+            Ok(None) | Err(_) => Ok(Transformed::no(node)),
         }
     })?;
     Ok(grouped.data)
