@@ -1,8 +1,8 @@
 //! DoAction: prepared statements, cancelling, session options.
 
 use crate::action::{
-    CloseSessionResult, CloseStatus, ErrorValue, GetSessionOptionsResult, OptionValue, SessionOptionValue,
-    SetError, SetSessionOptionsRequest, SetSessionOptionsResult,
+    CloseSessionResult, CloseStatus, ErrorValue, GetSessionOptionsResult, OptionValue,
+    SessionOptionValue, SetError, SetSessionOptionsRequest, SetSessionOptionsResult,
 };
 use crate::door::{Call, Inner, no_transaction, substrait, transactions};
 use crate::error::DoorError;
@@ -12,8 +12,8 @@ use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, Any, ProstMessageExt,
 };
 use arrow_flight::{
-    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint, FlightInfo,
-    RenewFlightEndpointRequest,
+    Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint,
+    FlightInfo, RenewFlightEndpointRequest,
 };
 use prost::Message;
 use std::collections::HashMap;
@@ -21,20 +21,41 @@ use tonic::Status;
 
 /// The actions that do something, with a line each.
 pub(crate) const OFFERED: &[(&str, &str)] = &[
-    ("CreatePreparedStatement", "Plans a statement and returns its schemas; nothing runs."),
-    ("ClosePreparedStatement", "Says that a handle is not needed any more."),
+    (
+        "CreatePreparedStatement",
+        "Plans a statement and returns its schemas; nothing runs.",
+    ),
+    (
+        "ClosePreparedStatement",
+        "Says that a handle is not needed any more.",
+    ),
     ("CancelFlightInfo", "Ends a query of your own."),
-    ("CancelQuery", "Ends a query of your own; CancelFlightInfo is its newer name."),
-    ("RenewFlightEndpoint", "Gives an endpoint of your own more time."),
-    ("SetSessionOptions", "Sets guildhall.purpose and guildhall.partial for the session."),
+    (
+        "CancelQuery",
+        "Ends a query of your own; CancelFlightInfo is its newer name.",
+    ),
+    (
+        "RenewFlightEndpoint",
+        "Gives an endpoint of your own more time.",
+    ),
+    (
+        "SetSessionOptions",
+        "Sets guildhall.purpose and guildhall.partial for the session.",
+    ),
     ("GetSessionOptions", "Tells the session's options."),
     ("CloseSession", "Forgets the session."),
 ];
 
 /// Carries out an action; the bodies of its results.
-pub(crate) async fn act(inner: &Inner, call: &Call, action: Action) -> Result<Vec<Vec<u8>>, Status> {
+pub(crate) async fn act(
+    inner: &Inner,
+    call: &Call,
+    action: Action,
+) -> Result<Vec<Vec<u8>>, Status> {
     let query = crate::door::new_query_id()?;
-    dispatch(inner, call, action).await.map_err(|e| e.about(&query))
+    dispatch(inner, call, action)
+        .await
+        .map_err(|e| e.about(&query))
 }
 
 async fn dispatch(inner: &Inner, call: &Call, action: Action) -> Result<Vec<Vec<u8>>, DoorError> {
@@ -54,44 +75,80 @@ async fn dispatch(inner: &Inner, call: &Call, action: Action) -> Result<Vec<Vec<
         "CancelFlightInfo" => {
             let request: CancelFlightInfoRequest = plain(&body)?;
             cancel(inner, call, request.info.unwrap_or_default())?;
-            Ok(vec![CancelFlightInfoResult { status: CancelStatus::Cancelled as i32 }.encode_to_vec()])
+            Ok(vec![
+                CancelFlightInfoResult {
+                    status: CancelStatus::Cancelled as i32,
+                }
+                .encode_to_vec(),
+            ])
         }
         "CancelQuery" => {
             let request: ActionCancelQueryRequest = packed(&body)?;
             cancel(inner, call, plain(&request.info)?)?;
             // CANCEL_RESULT_CANCELLED
-            Ok(vec![ActionCancelQueryResult { result: 1 }.as_any().encode_to_vec()])
+            Ok(vec![
+                ActionCancelQueryResult { result: 1 }
+                    .as_any()
+                    .encode_to_vec(),
+            ])
         }
         "RenewFlightEndpoint" => {
             let request: RenewFlightEndpointRequest = plain(&body)?;
-            Ok(vec![renew(inner, call, request.endpoint.unwrap_or_default())?.encode_to_vec()])
+            Ok(vec![
+                renew(inner, call, request.endpoint.unwrap_or_default())?.encode_to_vec(),
+            ])
         }
-        "SetSessionOptions" => Ok(vec![set_options(inner, call, plain(&body)?).await.encode_to_vec()]),
+        "SetSessionOptions" => Ok(vec![
+            set_options(inner, call, plain(&body)?)
+                .await
+                .encode_to_vec(),
+        ]),
         "GetSessionOptions" => Ok(vec![options(call).encode_to_vec()]),
         "CloseSession" => {
             inner.sessions.close(&call.session).await;
-            Ok(vec![CloseSessionResult { status: CloseStatus::Closed as i32 }.encode_to_vec()])
+            Ok(vec![
+                CloseSessionResult {
+                    status: CloseStatus::Closed as i32,
+                }
+                .encode_to_vec(),
+            ])
         }
-        "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => Err(transactions()),
+        "BeginTransaction" | "EndTransaction" | "BeginSavepoint" | "EndSavepoint" => {
+            Err(transactions())
+        }
         "CreatePreparedSubstraitPlan" => Err(substrait()),
-        _ => Err(DoorError::Unsupported("there is no such action\nhelp: ListActions tells those there are")),
+        _ => Err(DoorError::Unsupported(
+            "there is no such action\nhelp: ListActions tells those there are",
+        )),
     }
 }
 
 fn packed<M: ProstMessageExt>(body: &[u8]) -> Result<M, DoorError> {
-    let unreadable = || DoorError::invalid("the body of the action is not the message it should be");
-    Any::decode(body).map_err(|_| unreadable())?.unpack().map_err(|_| unreadable())?.ok_or_else(unreadable)
+    let unreadable =
+        || DoorError::invalid("the body of the action is not the message it should be");
+    Any::decode(body)
+        .map_err(|_| unreadable())?
+        .unpack()
+        .map_err(|_| unreadable())?
+        .ok_or_else(unreadable)
 }
 
 fn plain<M: Message + Default>(body: &[u8]) -> Result<M, DoorError> {
-    M::decode(body).map_err(|_| DoorError::invalid("the body of the action is not the message it should be"))
+    M::decode(body)
+        .map_err(|_| DoorError::invalid("the body of the action is not the message it should be"))
 }
 
 /// Ends the query of every ticket in `info`; each must be the caller's own.
 fn cancel(inner: &Inner, call: &Call, info: FlightInfo) -> Result<(), DoorError> {
-    let tickets: Vec<_> = info.endpoint.iter().filter_map(|e| e.ticket.as_ref()).collect();
+    let tickets: Vec<_> = info
+        .endpoint
+        .iter()
+        .filter_map(|e| e.ticket.as_ref())
+        .collect();
     if tickets.is_empty() {
-        return Err(DoorError::invalid("there is no ticket to say which query is meant"));
+        return Err(DoorError::invalid(
+            "there is no ticket to say which query is meant",
+        ));
     }
     for ticket in tickets {
         let (query, _) = inner.open_ticket(call, &ticket.ticket)?;
@@ -100,28 +157,51 @@ fn cancel(inner: &Inner, call: &Call, info: FlightInfo) -> Result<(), DoorError>
     Ok(())
 }
 
-fn renew(inner: &Inner, call: &Call, endpoint: FlightEndpoint) -> Result<FlightEndpoint, DoorError> {
+fn renew(
+    inner: &Inner,
+    call: &Call,
+    endpoint: FlightEndpoint,
+) -> Result<FlightEndpoint, DoorError> {
     let ticket = endpoint.ticket.unwrap_or_default();
     let (query, content) = inner.open_ticket(call, &ticket.ticket)?;
-    let ticket = crate::ticket::Ticket { query: query.to_string(), content: Some(content) };
+    let ticket = crate::ticket::Ticket {
+        query: query.to_string(),
+        content: Some(content),
+    };
     let expires = inner.clock.now().after(inner.engine.limits().ticket_life());
     Ok(inner.endpoint(call, &ticket, expires))
 }
 
-async fn set_options(inner: &Inner, call: &Call, request: SetSessionOptionsRequest) -> SetSessionOptionsResult {
+async fn set_options(
+    inner: &Inner,
+    call: &Call,
+    request: SetSessionOptionsRequest,
+) -> SetSessionOptionsResult {
     let mut errors = HashMap::new();
     for (name, value) in request.session_options {
-        let error = match (Setting::find(&name), value.option_value.as_ref().map(OptionValue::text)) {
+        let error = match (
+            Setting::find(&name),
+            value.option_value.as_ref().map(OptionValue::text),
+        ) {
             (None, _) => Some(ErrorValue::InvalidName),
             (Some(_), Some(None)) => Some(ErrorValue::InvalidValue),
             // No value takes an option back.
             (Some(setting), text) => {
                 let text = text.flatten().unwrap_or_default();
-                inner.set(call, setting.name(), &text).await.err().map(|_| ErrorValue::InvalidValue)
+                inner
+                    .set(call, setting.name(), &text)
+                    .await
+                    .err()
+                    .map(|_| ErrorValue::InvalidValue)
             }
         };
         if let Some(error) = error {
-            errors.insert(name, SetError { value: error as i32 });
+            errors.insert(
+                name,
+                SetError {
+                    value: error as i32,
+                },
+            );
         }
     }
     SetSessionOptionsResult { errors }
@@ -132,7 +212,12 @@ fn options(call: &Call) -> GetSessionOptionsResult {
         .into_iter()
         .map(|setting| {
             let value = OptionValue::String(call.options.show(setting));
-            (setting.name().to_owned(), SessionOptionValue { option_value: Some(value) })
+            (
+                setting.name().to_owned(),
+                SessionOptionValue {
+                    option_value: Some(value),
+                },
+            )
         })
         .collect();
     GetSessionOptionsResult { session_options }

@@ -36,7 +36,11 @@ pub(crate) enum PartyError {
     Away(Party),
     /// It said no, in words fit for the caller.
     #[error("{message}")]
-    Refused { party: Party, code: Code, message: String },
+    Refused {
+        party: Party,
+        code: Code,
+        message: String,
+    },
     /// It, or the way to it, failed; the reason is in our log.
     #[error("{0} failed")]
     Failed(Party),
@@ -51,10 +55,19 @@ impl PartyError {
 impl From<PartyError> for DoorError {
     fn from(e: PartyError) -> Self {
         match e {
-            PartyError::Away(who @ Party::Node(_)) => Self::Away { who: who.to_string(), hint: PARTIAL_HINT },
-            PartyError::Away(who) => Self::Away { who: who.to_string(), hint: "" },
+            PartyError::Away(who @ Party::Node(_)) => Self::Away {
+                who: who.to_string(),
+                hint: PARTIAL_HINT,
+            },
+            PartyError::Away(who) => Self::Away {
+                who: who.to_string(),
+                hint: "",
+            },
             PartyError::Refused { code, message, .. } => Self::Refused { code, message },
-            PartyError::Failed(who) => Self::Refused { code: Code::Internal, message: format!("{who} failed") },
+            PartyError::Failed(who) => Self::Refused {
+                code: Code::Internal,
+                message: format!("{who} failed"),
+            },
         }
     }
 }
@@ -63,7 +76,12 @@ impl From<PartyError> for DoorError {
 #[async_trait]
 pub(crate) trait Backend: Send + Sync + fmt::Debug {
     /// Trades an account's password for an access token.
-    async fn sign_in(&self, council: &CouncilName, account: &str, password: &str) -> Result<Envelope, PartyError>;
+    async fn sign_in(
+        &self,
+        council: &CouncilName,
+        account: &str,
+        password: &str,
+    ) -> Result<Envelope, PartyError>;
 
     /// What a credential may see at one council.
     async fn catalogue(
@@ -80,7 +98,11 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     ) -> Result<Vec<Envelope>, PartyError>;
 
     /// Runs a fragment; dropping the stream ends it at the node.
-    async fn run(&self, fragment: &Fragment, grant: Envelope) -> Result<SendableRecordBatchStream, PartyError>;
+    async fn run(
+        &self,
+        fragment: &Fragment,
+        grant: Envelope,
+    ) -> Result<SendableRecordBatchStream, PartyError>;
 
     /// The same, not decoded: the schema first, then batches.
     async fn relay(

@@ -142,8 +142,10 @@ pub enum ConfigError {
 impl GatewayConfig {
     /// Reads `path`; relative folders in it are taken from the file's own folder.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         let mut config = Self::parse(&path.display().to_string(), &text)?;
         if let Some(folder) = path.parent() {
             config.identity = folder.join(&config.identity);
@@ -153,18 +155,30 @@ impl GatewayConfig {
 
     /// Parses `text`; `name` is what messages call it.
     pub fn parse(name: &str, text: &str) -> Result<Self, ConfigError> {
-        let config: Self = toml::from_str(text)
-            .map_err(|source| ConfigError::Syntax { name: name.to_owned(), source: Box::new(source) })?;
-        config.check().map_err(|rule| ConfigError::Rule { name: name.to_owned(), rule })?;
+        let config: Self = toml::from_str(text).map_err(|source| ConfigError::Syntax {
+            name: name.to_owned(),
+            source: Box::new(source),
+        })?;
+        config.check().map_err(|rule| ConfigError::Rule {
+            name: name.to_owned(),
+            rule,
+        })?;
         Ok(config)
     }
 
     fn check(&self) -> Result<(), String> {
         let names: Vec<_> = self.councils.iter().map(|c| &c.name).collect();
         if !names.contains(&&self.default_council) {
-            return Err(format!("`default_council` is `{}`, which no [[council]] describes", self.default_council));
+            return Err(format!(
+                "`default_council` is `{}`, which no [[council]] describes",
+                self.default_council
+            ));
         }
-        if let Some(twice) = names.iter().enumerate().find_map(|(i, n)| names[..i].contains(n).then_some(n)) {
+        if let Some(twice) = names
+            .iter()
+            .enumerate()
+            .find_map(|(i, n)| names[..i].contains(n).then_some(n))
+        {
             return Err(format!("council `{twice}` is described twice"));
         }
         let limits = &self.limits;
@@ -197,18 +211,27 @@ mod tests {
 
     #[test]
     fn what_is_not_said_has_a_default() {
-        assert_eq!(GatewayConfig::parse("gateway.toml", TEXT).unwrap().limits, Limits::default());
+        assert_eq!(
+            GatewayConfig::parse("gateway.toml", TEXT).unwrap().limits,
+            Limits::default()
+        );
     }
 
     #[test]
     fn an_unknown_key_is_refused() {
         let text = format!("tickets = 3\n{TEXT}");
-        assert!(matches!(GatewayConfig::parse("gateway.toml", &text), Err(ConfigError::Syntax { .. })));
+        assert!(matches!(
+            GatewayConfig::parse("gateway.toml", &text),
+            Err(ConfigError::Syntax { .. })
+        ));
     }
 
     #[test]
     fn the_default_council_is_one_that_is_described() {
-        let text = TEXT.replace("default_council = \"northmoor\"", "default_council = \"southsea\"");
+        let text = TEXT.replace(
+            "default_council = \"northmoor\"",
+            "default_council = \"southsea\"",
+        );
         let error = GatewayConfig::parse("gateway.toml", &text).unwrap_err();
         assert!(error.to_string().contains("`southsea`"), "{error}");
     }

@@ -45,7 +45,10 @@ impl Caller {
 
 impl fmt::Debug for Caller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Caller").field("principal", &self.principal).field("id", &self.id).finish_non_exhaustive()
+        f.debug_struct("Caller")
+            .field("principal", &self.principal)
+            .field("id", &self.id)
+            .finish_non_exhaustive()
     }
 }
 
@@ -57,7 +60,9 @@ pub(crate) struct Basic {
 
 impl fmt::Debug for Basic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Basic").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("Basic")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -92,7 +97,9 @@ impl Check {
         let trusted = self.signers();
         let token = token::verify_any(
             &envelope,
-            trusted.iter().map(|(council, keys)| (council, keys.as_slice())),
+            trusted
+                .iter()
+                .map(|(council, keys)| (council, keys.as_slice())),
             self.clock.now(),
         )
         .map_err(|e| {
@@ -103,7 +110,9 @@ impl Check {
             principal: token.principal.clone(),
             purposes: Some(token.purposes.clone()),
             id: Digest::of(&bytes),
-            credential: Credential { kind: Some(credential::Kind::AccessToken(envelope)) },
+            credential: Credential {
+                kind: Some(credential::Kind::AccessToken(envelope)),
+            },
         })
     }
 
@@ -115,13 +124,22 @@ impl Check {
         if peer.role != Role::Analyst {
             return Err(DoorError::BadCredential);
         }
-        let name = peer.name.as_str().parse().map_err(|_| DoorError::BadCredential)?;
+        let name = peer
+            .name
+            .as_str()
+            .parse()
+            .map_err(|_| DoorError::BadCredential)?;
         let chain = CertificateChain { der: chain };
         Ok(Caller {
-            principal: Principal { council: peer.council, name },
+            principal: Principal {
+                council: peer.council,
+                name,
+            },
             purposes: None,
             id: Digest::of(&chain.encode_to_vec()),
-            credential: Credential { kind: Some(credential::Kind::Certificate(chain)) },
+            credential: Credential {
+                kind: Some(credential::Kind::Certificate(chain)),
+            },
         })
     }
 
@@ -131,7 +149,10 @@ impl Check {
             .into_iter()
             .map(|council| {
                 let keys = self.trust.authority_keys(&council);
-                let keys = keys.iter().filter_map(|k| VerifyingKey::from_bytes(k).ok()).collect();
+                let keys = keys
+                    .iter()
+                    .filter_map(|k| VerifyingKey::from_bytes(k).ok())
+                    .collect();
                 (council, keys)
             })
             .collect()
@@ -148,7 +169,9 @@ fn bearer(metadata: &MetadataMap) -> Result<Option<String>, DoorError> {
     match authorization(metadata)? {
         None => Ok(None),
         Some((scheme, rest)) if scheme.eq_ignore_ascii_case("bearer") => Ok(Some(rest.to_owned())),
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("basic") => Ok(Some(decode_basic(rest)?.password)),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("basic") => {
+            Ok(Some(decode_basic(rest)?.password))
+        }
         Some(_) => Err(DoorError::BadCredential),
     }
 }
@@ -156,13 +179,17 @@ fn bearer(metadata: &MetadataMap) -> Result<Option<String>, DoorError> {
 /// Name and password of a handshake, if the call has them.
 pub(crate) fn basic(metadata: &MetadataMap) -> Result<Option<Basic>, DoorError> {
     match authorization(metadata)? {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("basic") => decode_basic(rest).map(Some),
+        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("basic") => {
+            decode_basic(rest).map(Some)
+        }
         _ => Ok(None),
     }
 }
 
 fn authorization(metadata: &MetadataMap) -> Result<Option<(&str, &str)>, DoorError> {
-    let Some(value) = metadata.get("authorization") else { return Ok(None) };
+    let Some(value) = metadata.get("authorization") else {
+        return Ok(None);
+    };
     if value.len() > LONGEST_HEADER {
         return Err(DoorError::BadCredential);
     }
@@ -172,10 +199,15 @@ fn authorization(metadata: &MetadataMap) -> Result<Option<(&str, &str)>, DoorErr
 }
 
 fn decode_basic(text: &str) -> Result<Basic, DoorError> {
-    let bytes = STANDARD.decode(text).map_err(|_| DoorError::BadCredential)?;
+    let bytes = STANDARD
+        .decode(text)
+        .map_err(|_| DoorError::BadCredential)?;
     let text = String::from_utf8(bytes).map_err(|_| DoorError::BadCredential)?;
     let (name, password) = text.split_once(':').ok_or(DoorError::BadCredential)?;
-    Ok(Basic { name: name.to_owned(), password: password.to_owned() })
+    Ok(Basic {
+        name: name.to_owned(),
+        password: password.to_owned(),
+    })
 }
 
 #[cfg(test)]
@@ -193,7 +225,10 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn caller(name: &str, purposes: &[&str]) -> Caller {
-        let principal = Principal { council: "northmoor".parse().unwrap(), name: name.parse().unwrap() };
+        let principal = Principal {
+            council: "northmoor".parse().unwrap(),
+            name: name.parse().unwrap(),
+        };
         Caller {
             id: Digest::of(name.as_bytes()),
             principal,
@@ -214,10 +249,18 @@ pub(crate) mod tests {
         (key, TrustStore::from_bundles(&[bundle]).unwrap())
     }
 
-    pub(crate) fn token(key: &SigningKey, council: &str, name: &str, purposes: &[&str]) -> Envelope {
+    pub(crate) fn token(
+        key: &SigningKey,
+        council: &str,
+        name: &str,
+        purposes: &[&str],
+    ) -> Envelope {
         let token = AccessToken {
             id: "t-1".into(),
-            principal: Principal { council: council.parse().unwrap(), name: name.parse().unwrap() },
+            principal: Principal {
+                council: council.parse().unwrap(),
+                name: name.parse().unwrap(),
+            },
             roles: vec!["analyst".into()],
             purposes: purposes.iter().map(|p| p.parse().unwrap()).collect(),
             not_before: now(),
@@ -228,7 +271,9 @@ pub(crate) mod tests {
 
     pub(crate) fn with_authorization(text: &str) -> Request<()> {
         let mut request = Request::new(());
-        request.metadata_mut().insert("authorization", text.parse().unwrap());
+        request
+            .metadata_mut()
+            .insert("authorization", text.parse().unwrap());
         request
     }
 
@@ -243,7 +288,11 @@ pub(crate) mod tests {
         let (check, _) = check(trust);
         let text = token_text(&token(&key, "northmoor", "ana", &["planning"]));
         let basic = STANDARD.encode(format!("whoever:{text}"));
-        for header in [format!("Bearer {text}"), format!("bearer {text}"), format!("Basic {basic}")] {
+        for header in [
+            format!("Bearer {text}"),
+            format!("bearer {text}"),
+            format!("Basic {basic}"),
+        ] {
             let caller = check.caller(&with_authorization(&header)).unwrap();
             assert_eq!(caller.principal.to_string(), "northmoor/ana");
         }
@@ -253,16 +302,25 @@ pub(crate) mod tests {
     fn a_token_ends_at_its_time() {
         let (key, trust) = council();
         let (check, clock) = check(trust);
-        let text = format!("Bearer {}", token_text(&token(&key, "northmoor", "ana", &[])));
+        let text = format!(
+            "Bearer {}",
+            token_text(&token(&key, "northmoor", "ana", &[]))
+        );
         clock.advance(Duration::from_secs(700));
-        assert!(matches!(check.caller(&with_authorization(&text)), Err(DoorError::BadCredential)));
+        assert!(matches!(
+            check.caller(&with_authorization(&text)),
+            Err(DoorError::BadCredential)
+        ));
     }
 
     #[test]
     fn a_council_cannot_speak_of_anothers_principals() {
         let (key, trust) = council();
         let (check, _) = check(trust);
-        let text = format!("Bearer {}", token_text(&token(&key, "southsea", "ana", &[])));
+        let text = format!(
+            "Bearer {}",
+            token_text(&token(&key, "southsea", "ana", &[]))
+        );
         assert!(check.caller(&with_authorization(&text)).is_err());
     }
 
@@ -270,9 +328,21 @@ pub(crate) mod tests {
     fn garbage_is_no_credential() {
         let (_, trust) = council();
         let (check, _) = check(trust);
-        assert!(matches!(check.caller(&Request::new(())), Err(DoorError::NoCredential)));
-        for header in ["Bearer", "Bearer x", "Basic !!", "Digest abc", "Bearer AAAA"] {
-            assert!(check.caller(&with_authorization(header)).is_err(), "{header}");
+        assert!(matches!(
+            check.caller(&Request::new(())),
+            Err(DoorError::NoCredential)
+        ));
+        for header in [
+            "Bearer",
+            "Bearer x",
+            "Basic !!",
+            "Digest abc",
+            "Bearer AAAA",
+        ] {
+            assert!(
+                check.caller(&with_authorization(header)).is_err(),
+                "{header}"
+            );
         }
     }
 }

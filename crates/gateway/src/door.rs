@@ -24,8 +24,8 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::flight_descriptor::DescriptorType;
 use arrow_flight::flight_service_server::FlightService;
 use arrow_flight::sql::{
-    ActionCreatePreparedStatementResult, Any, Command, DoPutPreparedStatementResult, DoPutUpdateResult,
-    ProstMessageExt, TicketStatementQuery,
+    ActionCreatePreparedStatementResult, Any, Command, DoPutPreparedStatementResult,
+    DoPutUpdateResult, ProstMessageExt, TicketStatementQuery,
 };
 use arrow_flight::{
     Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightEndpoint, FlightInfo,
@@ -44,7 +44,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 pub(crate) type Answer<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send + 'static>>;
 
-const READ_ONLY: &str = "this server is read-only: it answers SELECT, EXPLAIN, SHOW and SET guildhall.*";
+const READ_ONLY: &str =
+    "this server is read-only: it answers SELECT, EXPLAIN, SHOW and SET guildhall.*";
 const TRANSACTIONS: &str = "there are no transactions: every statement reads, and stands alone";
 const SUBSTRAIT: &str = "Substrait plans are not taken at this door\nhelp: send SQL";
 // A client that neither sends a header nor a first message within this gets no handshake.
@@ -95,7 +96,10 @@ impl FlightService for Door {
         request: Request<Streaming<HandshakeRequest>>,
     ) -> Result<Response<Self::HandshakeStream>, Status> {
         let text = self.0.sign_in(request).await?;
-        let answer = HandshakeResponse { protocol_version: 0, payload: text.clone().into() };
+        let answer = HandshakeResponse {
+            protocol_version: 0,
+            payload: text.clone().into(),
+        };
         let answer: Self::HandshakeStream = Box::pin(stream::iter([Ok(answer)]));
         let mut response = Response::new(answer);
         if let Ok(value) = format!("Bearer {text}").parse() {
@@ -110,10 +114,16 @@ impl FlightService for Door {
         request: Request<Criteria>,
     ) -> Result<Response<Self::ListFlightsStream>, Status> {
         self.0.call(&request).await?;
-        Err(DoorError::Unsupported("flights are not listed\nhelp: browse with Flight SQL's GetTables").into())
+        Err(DoorError::Unsupported(
+            "flights are not listed\nhelp: browse with Flight SQL's GetTables",
+        )
+        .into())
     }
 
-    async fn get_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         let call = self.0.call(&request).await?;
         let (info, was_set) = self.0.info(&call, request.into_inner(), true).await?;
         let mut response = Response::new(info);
@@ -124,21 +134,37 @@ impl FlightService for Door {
         Ok(response)
     }
 
-    async fn poll_flight_info(&self, request: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+    async fn poll_flight_info(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
         let call = self.0.call(&request).await?;
         // Planning is all that happens before the first row, so the first poll is the last.
         let (info, _) = self.0.info(&call, request.into_inner(), true).await?;
-        let poll = PollInfo { info: Some(info), flight_descriptor: None, progress: Some(1.0), expiration_time: None };
+        let poll = PollInfo {
+            info: Some(info),
+            flight_descriptor: None,
+            progress: Some(1.0),
+            expiration_time: None,
+        };
         Ok(Response::new(poll))
     }
 
-    async fn get_schema(&self, request: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+    async fn get_schema(
+        &self,
+        request: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
         let call = self.0.call(&request).await?;
         let (info, _) = self.0.info(&call, request.into_inner(), false).await?;
-        Ok(Response::new(SchemaResult { schema: info.schema }))
+        Ok(Response::new(SchemaResult {
+            schema: info.schema,
+        }))
     }
 
-    async fn do_get(&self, request: Request<Ticket>) -> Result<Response<Self::DoGetStream>, Status> {
+    async fn do_get(
+        &self,
+        request: Request<Ticket>,
+    ) -> Result<Response<Self::DoGetStream>, Status> {
         let call = self.0.call(&request).await?;
         let ticket = request.into_inner().ticket;
         let reply = self.0.result(&call, &ticket).await?;
@@ -157,7 +183,9 @@ impl FlightService for Door {
     ) -> Result<Response<Self::DoPutStream>, Status> {
         let call = self.0.call(&request).await?;
         let answer = self.0.put(&call, request.into_inner()).await?;
-        let answer = PutResult { app_metadata: answer.into() };
+        let answer = PutResult {
+            app_metadata: answer.into(),
+        };
         let answer: Self::DoPutStream = Box::pin(stream::iter([Ok(answer)]));
         let mut response = Response::new(answer);
         if !call.has_cookie && self.0.sessions.stored(&call.session).await != Options::default() {
@@ -167,10 +195,15 @@ impl FlightService for Door {
         Ok(response)
     }
 
-    async fn do_action(&self, request: Request<Action>) -> Result<Response<Self::DoActionStream>, Status> {
+    async fn do_action(
+        &self,
+        request: Request<Action>,
+    ) -> Result<Response<Self::DoActionStream>, Status> {
         let call = self.0.call(&request).await?;
         let answer = action_call::act(&self.0, &call, request.into_inner()).await?;
-        let answer = answer.into_iter().map(|body| Ok(arrow_flight::Result { body: body.into() }));
+        let answer = answer
+            .into_iter()
+            .map(|body| Ok(arrow_flight::Result { body: body.into() }));
         let answer: Self::DoActionStream = Box::pin(stream::iter(answer.collect::<Vec<_>>()));
         let mut response = Response::new(answer);
         if !call.has_cookie && self.0.sessions.stored(&call.session).await != Options::default() {
@@ -180,10 +213,16 @@ impl FlightService for Door {
         Ok(response)
     }
 
-    async fn list_actions(&self, request: Request<Empty>) -> Result<Response<Self::ListActionsStream>, Status> {
+    async fn list_actions(
+        &self,
+        request: Request<Empty>,
+    ) -> Result<Response<Self::ListActionsStream>, Status> {
         self.0.call(&request).await?;
         let actions = action_call::OFFERED.iter().map(|(name, description)| {
-            Ok(ActionType { r#type: (*name).to_owned(), description: (*description).to_owned() })
+            Ok(ActionType {
+                r#type: (*name).to_owned(),
+                description: (*description).to_owned(),
+            })
         });
         let actions: Self::ListActionsStream = Box::pin(stream::iter(actions));
         Ok(Response::new(actions))
@@ -194,7 +233,10 @@ impl FlightService for Door {
         request: Request<Streaming<FlightData>>,
     ) -> Result<Response<Self::DoExchangeStream>, Status> {
         self.0.call(&request).await?;
-        Err(DoorError::Unsupported("data is not exchanged\nhelp: ask with GetFlightInfo and DoGet").into())
+        Err(
+            DoorError::Unsupported("data is not exchanged\nhelp: ask with GetFlightInfo and DoGet")
+                .into(),
+        )
     }
 }
 
@@ -204,19 +246,32 @@ impl Inner {
         let caller = self.check.caller(request)?;
         let session = SessionRef::of(&caller, request.metadata(), remote_of(request));
         let options = self.sessions.options(&session, request.metadata()).await?;
-        Ok(Call { caller, options, has_cookie: session.has_cookie(), session })
+        Ok(Call {
+            caller,
+            options,
+            has_cookie: session.has_cookie(),
+            session,
+        })
     }
 
-    async fn sign_in(&self, request: Request<Streaming<HandshakeRequest>>) -> Result<String, DoorError> {
+    async fn sign_in(
+        &self,
+        request: Request<Streaming<HandshakeRequest>>,
+    ) -> Result<String, DoorError> {
         let Some(given) = basic(request.metadata())? else {
             // Somebody who shows a token or certificate already needs no other.
             return match self.check.caller(&request) {
                 Ok(caller) => Ok(caller.token_text().unwrap_or_default()),
                 Err(DoorError::NoCredential) => {
                     // Flight's older handshake sends name and password in its first message.
-                    let first = tokio::time::timeout(HANDSHAKE_WITHIN, request.into_inner().message()).await;
-                    let Ok(Ok(Some(first))) = first else { return Err(DoorError::NoCredential) };
-                    let given = arrow_flight::BasicAuth::decode(first.payload).map_err(|_| DoorError::NoCredential)?;
+                    let first =
+                        tokio::time::timeout(HANDSHAKE_WITHIN, request.into_inner().message())
+                            .await;
+                    let Ok(Ok(Some(first))) = first else {
+                        return Err(DoorError::NoCredential);
+                    };
+                    let given = arrow_flight::BasicAuth::decode(first.payload)
+                        .map_err(|_| DoorError::NoCredential)?;
                     self.trade(&given.username, &given.password).await
                 }
                 Err(e) => Err(e),
@@ -252,7 +307,9 @@ impl Inner {
         let query = new_query_id()?;
         let done = self.info_for(call, &query, &descriptor, apply).await;
         let (schema, content, was_set) = done.map_err(|e| e.about(&query))?;
-        let info = self.flight_info(call, &query, descriptor, &schema, content).map_err(|e| e.about(&query))?;
+        let info = self
+            .flight_info(call, &query, descriptor, &schema, content)
+            .map_err(|e| e.about(&query))?;
         Ok((info, was_set))
     }
 
@@ -264,15 +321,24 @@ impl Inner {
         apply: bool,
     ) -> Result<(SchemaRef, Content, bool), DoorError> {
         if descriptor.r#type != DescriptorType::Cmd as i32 {
-            return Err(DoorError::invalid("the descriptor is no Flight SQL command"));
+            return Err(DoorError::invalid(
+                "the descriptor is no Flight SQL command",
+            ));
         }
         let statement = match command(&descriptor.cmd)? {
             Command::CommandStatementQuery(c) => {
                 no_transaction(c.transaction_id.as_deref())?;
-                ticket::Statement { sql: c.query, ..Default::default() }
+                ticket::Statement {
+                    sql: c.query,
+                    ..Default::default()
+                }
             }
-            Command::CommandPreparedStatementQuery(c) => self.open_handle(call, &c.prepared_statement_handle)?,
-            Command::CommandStatementSubstraitPlan(_) => return Err(DoorError::Unsupported(SUBSTRAIT)),
+            Command::CommandPreparedStatementQuery(c) => {
+                self.open_handle(call, &c.prepared_statement_handle)?
+            }
+            Command::CommandStatementSubstraitPlan(_) => {
+                return Err(DoorError::Unsupported(SUBSTRAIT));
+            }
             Command::Unknown(any) => return Err(unknown_command(&any)),
             other => {
                 let schema = self.metadata_batch(other, &[])?.schema();
@@ -303,12 +369,19 @@ impl Inner {
             return Ok((settings_schema(), Content::Settings(settings), apply));
         }
         if let Parsed::Show { name } = &parsed {
-            return Ok((settings_schema(), Content::Settings(show(call, name)?), false));
+            return Ok((
+                settings_schema(),
+                Content::Settings(show(call, name)?),
+                false,
+            ));
         }
         statement.partial |= call.options.partial;
         let fallback = statement.purpose.parse().ok();
         let wanted = call.options.purpose.clone().or(fallback);
-        let schema = self.engine.describe(call, query, &parsed, wanted, &mut statement).await?;
+        let schema = self
+            .engine
+            .describe(call, query, &parsed, wanted, &mut statement)
+            .await?;
         Ok((schema, Content::Statement(statement), false))
     }
 
@@ -321,7 +394,14 @@ impl Inner {
         content: Content,
     ) -> Result<FlightInfo, DoorError> {
         let expires = self.clock.now().after(self.engine.limits().ticket_life());
-        let endpoint = self.endpoint(call, &ticket::Ticket { query: query.to_string(), content: Some(content) }, expires);
+        let endpoint = self.endpoint(
+            call,
+            &ticket::Ticket {
+                query: query.to_string(),
+                content: Some(content),
+            },
+            expires,
+        );
         let schema = schema_bytes(schema).map_err(|e| DoorError::internal("write a schema", &e))?;
         Ok(FlightInfo {
             schema,
@@ -335,11 +415,25 @@ impl Inner {
     }
 
     /// One endpoint without a location: the client fetches where it asked.
-    pub(crate) fn endpoint(&self, call: &Call, ticket: &ticket::Ticket, expires: Timestamp) -> FlightEndpoint {
-        let sealed = self.sealer.seal(Kind::Ticket, &call.caller.principal, expires, &ticket.encode_to_vec());
-        let ticket = TicketStatementQuery { statement_handle: sealed.into() };
+    pub(crate) fn endpoint(
+        &self,
+        call: &Call,
+        ticket: &ticket::Ticket,
+        expires: Timestamp,
+    ) -> FlightEndpoint {
+        let sealed = self.sealer.seal(
+            Kind::Ticket,
+            &call.caller.principal,
+            expires,
+            &ticket.encode_to_vec(),
+        );
+        let ticket = TicketStatementQuery {
+            statement_handle: sealed.into(),
+        };
         FlightEndpoint {
-            ticket: Some(Ticket { ticket: ticket.as_any().encode_to_vec().into() }),
+            ticket: Some(Ticket {
+                ticket: ticket.as_any().encode_to_vec().into(),
+            }),
             location: Vec::new(),
             expiration_time: Some(prost_time(expires)),
             app_metadata: Default::default(),
@@ -347,10 +441,18 @@ impl Inner {
     }
 
     /// What a ticket of this principal's holds.
-    pub(crate) fn open_ticket(&self, call: &Call, ticket: &[u8]) -> Result<(QueryId, Content), DoorError> {
+    pub(crate) fn open_ticket(
+        &self,
+        call: &Call,
+        ticket: &[u8],
+    ) -> Result<(QueryId, Content), DoorError> {
         let not_yours = || crate::seal::SealError::NotYours(Kind::Ticket);
         let any = Any::decode(ticket).map_err(|_| not_yours())?;
-        let outer = any.unpack::<TicketStatementQuery>().ok().flatten().ok_or_else(not_yours)?;
+        let outer = any
+            .unpack::<TicketStatementQuery>()
+            .ok()
+            .flatten()
+            .ok_or_else(not_yours)?;
         let plain = self.sealer.open(
             Kind::Ticket,
             &call.caller.principal,
@@ -363,39 +465,71 @@ impl Inner {
     }
 
     /// What a prepared handle of this principal's holds.
-    pub(crate) fn open_handle(&self, call: &Call, handle: &[u8]) -> Result<ticket::Statement, DoorError> {
-        let plain = self.sealer.open(Kind::Handle, &call.caller.principal, self.clock.now(), handle)?;
+    pub(crate) fn open_handle(
+        &self,
+        call: &Call,
+        handle: &[u8],
+    ) -> Result<ticket::Statement, DoorError> {
+        let plain = self.sealer.open(
+            Kind::Handle,
+            &call.caller.principal,
+            self.clock.now(),
+            handle,
+        )?;
         ticket::Statement::decode(plain.as_slice())
             .map_err(|_| crate::seal::SealError::NotYours(Kind::Handle).into())
     }
 
     fn seal_handle(&self, call: &Call, statement: &ticket::Statement) -> Vec<u8> {
         let expires = self.clock.now().after(self.engine.limits().handle_life());
-        self.sealer.seal(Kind::Handle, &call.caller.principal, expires, &statement.encode_to_vec())
+        self.sealer.seal(
+            Kind::Handle,
+            &call.caller.principal,
+            expires,
+            &statement.encode_to_vec(),
+        )
     }
 
     async fn result(&self, call: &Call, ticket: &[u8]) -> Result<Reply, Status> {
         let (query, content) = self.open_ticket(call, ticket)?;
         let done = match content {
             Content::Statement(statement) => self.engine.run(call, &query, &statement).await,
-            Content::Settings(settings) => settings_batch(&settings).map(one_batch).map(Reply::whole),
-            Content::Metadata(metadata) => self.browse(call, &metadata).await.map(one_batch).map(Reply::whole),
+            Content::Settings(settings) => {
+                settings_batch(&settings).map(one_batch).map(Reply::whole)
+            }
+            Content::Metadata(metadata) => self
+                .browse(call, &metadata)
+                .await
+                .map(one_batch)
+                .map(Reply::whole),
         };
         done.map_err(|e| e.about(&query))
     }
 
-    async fn browse(&self, call: &Call, metadata: &ticket::Metadata) -> Result<RecordBatch, DoorError> {
+    async fn browse(
+        &self,
+        call: &Call,
+        metadata: &ticket::Metadata,
+    ) -> Result<RecordBatch, DoorError> {
         let command = command(&metadata.command)?;
         let listed = match &command {
-            Command::CommandGetCatalogs(_) | Command::CommandGetDbSchemas(_) | Command::CommandGetTables(_) => {
-                self.engine.listed(&call.caller, metadata.purpose.parse().ok()).await?
+            Command::CommandGetCatalogs(_)
+            | Command::CommandGetDbSchemas(_)
+            | Command::CommandGetTables(_) => {
+                self.engine
+                    .listed(&call.caller, metadata.purpose.parse().ok())
+                    .await?
             }
             _ => Vec::new(),
         };
         self.metadata_batch(command, &listed)
     }
 
-    fn metadata_batch(&self, command: Command, listed: &[metadata::Listed]) -> Result<RecordBatch, DoorError> {
+    fn metadata_batch(
+        &self,
+        command: Command,
+        listed: &[metadata::Listed],
+    ) -> Result<RecordBatch, DoorError> {
         let batch = match command {
             Command::CommandGetCatalogs(_) => metadata::catalogs(listed),
             Command::CommandGetDbSchemas(c) => metadata::schemas(c, listed),
@@ -430,7 +564,10 @@ impl Inner {
         call: &Call,
         sql: String,
     ) -> Result<ActionCreatePreparedStatementResult, DoorError> {
-        let mut statement = ticket::Statement { sql, ..Default::default() };
+        let mut statement = ticket::Statement {
+            sql,
+            ..Default::default()
+        };
         let parsed = self.engine.parse(&statement.sql)?;
         let (schema, taken) = match &parsed {
             Parsed::Set { name, value } => {
@@ -443,12 +580,16 @@ impl Inner {
             }
             Parsed::Query(_) => {
                 let wanted = call.options.purpose.clone();
-                let prepared = self.engine.prepare(call, &parsed, wanted, &mut statement).await?;
+                let prepared = self
+                    .engine
+                    .prepare(call, &parsed, wanted, &mut statement)
+                    .await?;
                 (prepared.schema.clone(), prepared.parameters.clone())
             }
         };
         statement.partial = call.options.partial;
-        let bytes = |s: &SchemaRef| schema_bytes(s).map_err(|e| DoorError::internal("write a schema", &e));
+        let bytes =
+            |s: &SchemaRef| schema_bytes(s).map_err(|e| DoorError::internal("write a schema", &e));
         Ok(ActionCreatePreparedStatementResult {
             prepared_statement_handle: self.seal_handle(call, &statement).into(),
             dataset_schema: bytes(&schema)?,
@@ -456,12 +597,18 @@ impl Inner {
         })
     }
 
-    async fn put(&self, call: &Call, mut messages: Streaming<FlightData>) -> Result<Vec<u8>, Status> {
+    async fn put(
+        &self,
+        call: &Call,
+        mut messages: Streaming<FlightData>,
+    ) -> Result<Vec<u8>, Status> {
         let query = new_query_id()?;
         let Some(first) = messages.message().await? else {
             return Err(DoorError::invalid("nothing was put").about(&query));
         };
-        self.put_first(call, first, messages).await.map_err(|e| e.about(&query))
+        self.put_first(call, first, messages)
+            .await
+            .map_err(|e| e.about(&query))
     }
 
     async fn put_first(
@@ -504,7 +651,9 @@ impl Inner {
         rest: Streaming<FlightData>,
     ) -> Result<Vec<u8>, DoorError> {
         let limits = *self.engine.limits();
-        let messages = stream::iter([Ok(first)]).chain(rest).map_err(arrow_flight::error::FlightError::from);
+        let messages = stream::iter([Ok(first)])
+            .chain(rest)
+            .map_err(arrow_flight::error::FlightError::from);
         let mut batches = FlightRecordBatchStream::new_from_flight_data(messages);
         let unreadable = |_| DoorError::invalid("the parameters are not readable as Arrow batches");
         let (mut kept, mut rows, mut bytes) = (Vec::new(), 0, 0);
@@ -520,11 +669,18 @@ impl Inner {
             Some(schema) => Some(parameters::encode(&kept, &schema)?),
             None => None,
         };
-        if statement.parameters.as_ref().is_some_and(|p| p.len() > limits.parameter_bytes) {
+        if statement
+            .parameters
+            .as_ref()
+            .is_some_and(|p| p.len() > limits.parameter_bytes)
+        {
             return Err(too_many_parameters(&limits));
         }
         let handle = self.seal_handle(call, &statement);
-        Ok(DoPutPreparedStatementResult { prepared_statement_handle: Some(handle.into()) }.encode_to_vec())
+        Ok(DoPutPreparedStatementResult {
+            prepared_statement_handle: Some(handle.into()),
+        }
+        .encode_to_vec())
     }
 
     async fn update(&self, call: &Call, sql: &str) -> Result<Vec<u8>, DoorError> {
@@ -533,14 +689,19 @@ impl Inner {
                 self.set(call, &name, &value).await?;
                 Ok(DoPutUpdateResult { record_count: 0 }.encode_to_vec())
             }
-            Parsed::Show { .. } | Parsed::Query(_) => {
-                Err(DoorError::invalid("the statement returns rows\nhelp: ask for it as a query, not as an update"))
-            }
+            Parsed::Show { .. } | Parsed::Query(_) => Err(DoorError::invalid(
+                "the statement returns rows\nhelp: ask for it as a query, not as an update",
+            )),
         }
     }
 
     /// Changes a session option, once the value is known to be one the caller may have.
-    pub(crate) async fn set(&self, call: &Call, name: &str, value: &str) -> Result<Settings, DoorError> {
+    pub(crate) async fn set(
+        &self,
+        call: &Call,
+        name: &str,
+        value: &str,
+    ) -> Result<Settings, DoorError> {
         let (setting, options) = self.checked(call, name, value).await?;
         self.sessions.keep(&call.session, options.clone()).await;
         Ok(one_setting(setting, &options))
@@ -551,7 +712,12 @@ impl Inner {
         Ok(one_setting(setting, &options))
     }
 
-    async fn checked(&self, call: &Call, name: &str, value: &str) -> Result<(Setting, Options), DoorError> {
+    async fn checked(
+        &self,
+        call: &Call,
+        name: &str,
+        value: &str,
+    ) -> Result<(Setting, Options), DoorError> {
         let setting = Setting::find(name).ok_or_else(|| no_setting(name))?;
         let mut options = self.sessions.stored(&call.session).await;
         options.set(setting, value)?;
@@ -564,7 +730,9 @@ impl Inner {
     async fn keep_under_cookie(&self, call: &Call, cookie: Option<String>) {
         if let Some(cookie) = cookie {
             let options = self.sessions.stored(&call.session).await;
-            self.sessions.keep(&SessionRef::of_cookie(&call.caller, &cookie), options).await;
+            self.sessions
+                .keep(&SessionRef::of_cookie(&call.caller, &cookie), options)
+                .await;
         }
     }
 }
@@ -607,12 +775,17 @@ fn too_many_parameters(limits: &crate::config::Limits) -> DoorError {
 fn no_setting(name: &str) -> DoorError {
     let known = Setting::ALL.map(Setting::name).join("`, `");
     let name: String = name.chars().take(64).collect();
-    DoorError::invalid(format!("there is no setting `{name}`\nhelp: there are `{known}`"))
+    DoorError::invalid(format!(
+        "there is no setting `{name}`\nhelp: there are `{known}`"
+    ))
 }
 
 fn show(call: &Call, name: &str) -> Result<Settings, DoorError> {
     if name.is_empty() {
-        let values = Setting::ALL.into_iter().map(|s| value_of(s, &call.options)).collect();
+        let values = Setting::ALL
+            .into_iter()
+            .map(|s| value_of(s, &call.options))
+            .collect();
         return Ok(Settings { values });
     }
     let setting = Setting::find(name).ok_or_else(|| no_setting(name))?;
@@ -620,11 +793,16 @@ fn show(call: &Call, name: &str) -> Result<Settings, DoorError> {
 }
 
 fn one_setting(setting: Setting, options: &Options) -> Settings {
-    Settings { values: vec![value_of(setting, options)] }
+    Settings {
+        values: vec![value_of(setting, options)],
+    }
 }
 
 fn value_of(setting: Setting, options: &Options) -> SettingValue {
-    SettingValue { name: setting.name().to_owned(), value: options.show(setting) }
+    SettingValue {
+        name: setting.name().to_owned(),
+        value: options.show(setting),
+    }
 }
 
 fn settings_schema() -> SchemaRef {
@@ -670,7 +848,9 @@ pub(crate) fn new_query_id() -> Result<QueryId, DoorError> {
     SystemRandom::new()
         .fill(&mut bytes)
         .map_err(|_| DoorError::internal("name a query", &crate::seal::NoRandomness))?;
-    format!("q-{}", hex::encode(bytes)).parse().map_err(|e| DoorError::internal("name a query", &e))
+    format!("q-{}", hex::encode(bytes))
+        .parse()
+        .map_err(|e| DoorError::internal("name a query", &e))
 }
 
 fn prost_time(at: Timestamp) -> prost_types::Timestamp {

@@ -38,14 +38,20 @@ pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
         return Ok(batch.clone());
     }
     if batch.num_columns() != schema.fields().len() {
-        return Err(ArrowError::SchemaError("the result has other columns than were declared".into()));
+        return Err(ArrowError::SchemaError(
+            "the result has other columns than were declared".into(),
+        ));
     }
     let columns = batch
         .columns()
         .iter()
         .zip(schema.fields())
         .map(|(column, field)| {
-            if column.data_type() == field.data_type() { Ok(column.clone()) } else { cast(column, field.data_type()) }
+            if column.data_type() == field.data_type() {
+                Ok(column.clone())
+            } else {
+                cast(column, field.data_type())
+            }
         })
         .collect::<Result<Vec<_>, _>>()?;
     let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
@@ -64,7 +70,9 @@ pub(crate) struct Encoder {
 
 impl fmt::Debug for Encoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encoder").field("columns", &self.schema.fields().len()).finish_non_exhaustive()
+        f.debug_struct("Encoder")
+            .field("columns", &self.schema.fields().len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,7 +92,11 @@ impl Encoder {
     pub(crate) fn push(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>, ArrowError> {
         let batch = conform(batch, &self.schema)?;
         if batch.num_columns() == 0 || batch.num_rows() == 0 {
-            return if batch.num_rows() == 0 { Ok(Vec::new()) } else { self.write(&batch) };
+            return if batch.num_rows() == 0 {
+                Ok(Vec::new())
+            } else {
+                self.write(&batch)
+            };
         }
         if self.gathered.is_none() {
             let rows = (TARGET_BYTES / row_bytes(&batch)).clamp(1, MOST_ROWS);
@@ -122,7 +134,11 @@ impl Encoder {
 
     fn full(&mut self) -> Result<Vec<FlightData>, ArrowError> {
         let mut messages = Vec::new();
-        while let Some(batch) = self.gathered.as_mut().and_then(BatchCoalescer::next_completed_batch) {
+        while let Some(batch) = self
+            .gathered
+            .as_mut()
+            .and_then(BatchCoalescer::next_completed_batch)
+        {
             messages.extend(self.write(&batch)?);
         }
         Ok(messages)
@@ -132,11 +148,18 @@ impl Encoder {
         let mut messages = Vec::new();
         let mut waiting = vec![batch.clone()];
         while let Some(piece) = waiting.pop() {
-            let pieces = batch_bytes(&piece).div_ceil(TARGET_BYTES).clamp(1, piece.num_rows().max(1));
+            let pieces = batch_bytes(&piece)
+                .div_ceil(TARGET_BYTES)
+                .clamp(1, piece.num_rows().max(1));
             if pieces > 1 {
                 let rows = piece.num_rows().div_ceil(pieces);
                 let starts: Vec<usize> = (0..piece.num_rows()).step_by(rows).collect();
-                waiting.extend(starts.iter().rev().map(|at| piece.slice(*at, rows.min(piece.num_rows() - at))));
+                waiting.extend(
+                    starts
+                        .iter()
+                        .rev()
+                        .map(|at| piece.slice(*at, rows.min(piece.num_rows() - at))),
+                );
                 continue;
             }
             let message = self.write_one(&piece)?;
@@ -153,8 +176,12 @@ impl Encoder {
     }
 
     fn write_one(&mut self, batch: &RecordBatch) -> Result<FlightData, ArrowError> {
-        let (_, data) =
-            self.generator.encode(batch, &mut self.dictionaries, &self.options, &mut self.context)?;
+        let (_, data) = self.generator.encode(
+            batch,
+            &mut self.dictionaries,
+            &self.options,
+            &mut self.context,
+        )?;
         Ok(data.into())
     }
 }
@@ -164,7 +191,11 @@ fn batch_bytes(batch: &RecordBatch) -> usize {
     batch
         .columns()
         .iter()
-        .map(|c| c.to_data().get_slice_memory_size().unwrap_or_else(|_| c.get_array_memory_size()))
+        .map(|c| {
+            c.to_data()
+                .get_slice_memory_size()
+                .unwrap_or_else(|_| c.get_array_memory_size())
+        })
         .sum()
 }
 
@@ -195,8 +226,16 @@ mod tests {
     }
 
     async fn decode(messages: Vec<FlightData>) -> Vec<RecordBatch> {
-        let all = stream::iter([schema_message(&schema())].into_iter().chain(messages).map(Ok));
-        FlightRecordBatchStream::new_from_flight_data(all.boxed()).try_collect().await.unwrap()
+        let all = stream::iter(
+            [schema_message(&schema())]
+                .into_iter()
+                .chain(messages)
+                .map(Ok),
+        );
+        FlightRecordBatchStream::new_from_flight_data(all.boxed())
+            .try_collect()
+            .await
+            .unwrap()
     }
 
     #[tokio::test]
@@ -218,22 +257,46 @@ mod tests {
         // Slices of a large batch, as a limit or a sort leaves them.
         messages.extend(encoder.push(&batch(400_000, 40).slice(7, 390_000)).unwrap());
         messages.extend(encoder.flush().unwrap());
-        assert!(messages.iter().all(|m| m.data_body.len() + m.data_header.len() < 4 * 1024 * 1024));
+        assert!(
+            messages
+                .iter()
+                .all(|m| m.data_body.len() + m.data_header.len() < 4 * 1024 * 1024)
+        );
         assert!(messages.len() < 25, "{}", messages.len());
-        assert_eq!(decode(messages).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 890_000);
+        assert_eq!(
+            decode(messages)
+                .await
+                .iter()
+                .map(RecordBatch::num_rows)
+                .sum::<usize>(),
+            890_000
+        );
     }
 
     #[tokio::test]
     async fn rows_of_uneven_width_are_cut_again() {
         let wide = "x".repeat(3_000_000);
-        let texts: Vec<&str> = (0..40).map(|i| if i < 3 { wide.as_str() } else { "" }).collect();
+        let texts: Vec<&str> = (0..40)
+            .map(|i| if i < 3 { wide.as_str() } else { "" })
+            .collect();
         let n = Int64Array::from_iter_values(0..40);
-        let b = RecordBatch::try_new(schema(), vec![Arc::new(n), Arc::new(StringArray::from(texts))]).unwrap();
+        let b = RecordBatch::try_new(
+            schema(),
+            vec![Arc::new(n), Arc::new(StringArray::from(texts))],
+        )
+        .unwrap();
         let mut encoder = Encoder::new(schema());
         let mut messages = encoder.push(&b).unwrap();
         messages.extend(encoder.flush().unwrap());
         assert!(messages.iter().all(|m| m.data_body.len() < 4 * 1024 * 1024));
-        assert_eq!(decode(messages).await.iter().map(RecordBatch::num_rows).sum::<usize>(), 40);
+        assert_eq!(
+            decode(messages)
+                .await
+                .iter()
+                .map(RecordBatch::num_rows)
+                .sum::<usize>(),
+            40
+        );
     }
 
     #[test]
@@ -242,8 +305,10 @@ mod tests {
             Field::new("n", DataType::Int64, false),
             Field::new("t", DataType::Utf8View, true),
         ]);
-        let columns: Vec<Arc<dyn Array>> =
-            vec![Arc::new(Int64Array::from(vec![1])), Arc::new(StringViewArray::from(vec!["a"]))];
+        let columns: Vec<Arc<dyn Array>> = vec![
+            Arc::new(Int64Array::from(vec![1])),
+            Arc::new(StringViewArray::from(vec!["a"])),
+        ];
         let batch = RecordBatch::try_new(Arc::new(views), columns).unwrap();
         assert_eq!(conform(&batch, &schema()).unwrap().schema(), schema());
     }
@@ -255,8 +320,10 @@ mod tests {
         let batch = RecordBatch::try_new_with_options(none.clone(), vec![], &options).unwrap();
         let messages = Encoder::new(none.clone()).push(&batch).unwrap();
         let all = stream::iter([schema_message(&none)].into_iter().chain(messages).map(Ok));
-        let back: Vec<RecordBatch> =
-            FlightRecordBatchStream::new_from_flight_data(all.boxed()).try_collect().await.unwrap();
+        let back: Vec<RecordBatch> = FlightRecordBatchStream::new_from_flight_data(all.boxed())
+            .try_collect()
+            .await
+            .unwrap();
         assert_eq!(back[0].num_rows(), 3);
     }
 }

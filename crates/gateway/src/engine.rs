@@ -48,8 +48,13 @@ const KEEP_PLANS: Duration = Duration::from_secs(600);
 pub(crate) enum Parsed {
     /// It has rows to answer with; this includes EXPLAIN.
     Query(Box<Question>),
-    Set { name: String, value: String },
-    Show { name: String },
+    Set {
+        name: String,
+        value: String,
+    },
+    Show {
+        name: String,
+    },
 }
 
 /// A statement to plan.
@@ -61,8 +66,14 @@ pub(crate) struct Question {
 impl fmt::Debug for Parsed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Query(question) => f.debug_tuple("Query").field(&question.references.len()).finish(),
-            Self::Set { name, .. } => f.debug_struct("Set").field("name", name).finish_non_exhaustive(),
+            Self::Query(question) => f
+                .debug_tuple("Query")
+                .field(&question.references.len())
+                .finish(),
+            Self::Set { name, .. } => f
+                .debug_struct("Set")
+                .field("name", name)
+                .finish_non_exhaustive(),
             Self::Show { name } => f.debug_struct("Show").field("name", name).finish(),
         }
     }
@@ -71,7 +82,9 @@ impl fmt::Debug for Parsed {
 impl Question {
     /// Whether it reads any product; `SELECT 1` and the information schema need no purpose.
     fn reads_products(&self) -> bool {
-        self.references.iter().any(|r| r.schema() != Some(INFORMATION_SCHEMA))
+        self.references
+            .iter()
+            .any(|r| r.schema() != Some(INFORMATION_SCHEMA))
     }
 
     /// The councils of `away` whose products it may be about.
@@ -80,7 +93,8 @@ impl Question {
             .filter(|council| {
                 self.references.iter().any(|r| {
                     r.schema() != Some(INFORMATION_SCHEMA)
-                        && r.catalog().is_none_or(|c| c == CITY || c == council.as_str())
+                        && r.catalog()
+                            .is_none_or(|c| c == CITY || c == council.as_str())
                 })
             })
             .collect()
@@ -96,7 +110,10 @@ pub(crate) struct Reply {
 impl Reply {
     /// A reply that nobody is missing from.
     pub(crate) fn whole(messages: Answer<FlightData>) -> Self {
-        Self { messages, missing: Vec::new() }
+        Self {
+            messages,
+            missing: Vec::new(),
+        }
     }
 }
 
@@ -119,7 +136,9 @@ struct Shared {
 
 impl fmt::Debug for Shared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Engine").field("councils", &self.councils).finish_non_exhaustive()
+        f.debug_struct("Engine")
+            .field("councils", &self.councils)
+            .finish_non_exhaustive()
     }
 }
 
@@ -139,13 +158,22 @@ impl Engine {
             planner,
             councils,
             recipient,
-            statement_limits: StatementLimits { max_bytes: limits.statement_bytes, ..StatementLimits::default() },
+            statement_limits: StatementLimits {
+                max_bytes: limits.statement_bytes,
+                ..StatementLimits::default()
+            },
             views: Cache::builder()
                 .max_capacity(1000)
                 .time_to_live(Duration::from_secs(limits.catalogue_seconds))
                 .build(),
-            prepared: Cache::builder().max_capacity(limits.plans).time_to_live(KEEP_PLANS).build(),
-            plans: Cache::builder().max_capacity(limits.plans).time_to_live(KEEP_PLANS).build(),
+            prepared: Cache::builder()
+                .max_capacity(limits.plans)
+                .time_to_live(KEEP_PLANS)
+                .build(),
+            plans: Cache::builder()
+                .max_capacity(limits.plans)
+                .time_to_live(KEEP_PLANS)
+                .build(),
             running: RunningQueries::new(&limits),
             limits,
         }))
@@ -167,11 +195,18 @@ impl Engine {
         account: &str,
         password: &str,
     ) -> Result<Envelope, DoorError> {
-        self.0.backend.sign_in(council, account, password).await.map_err(|e| match e {
-            PartyError::Refused { code: Code::ResourceExhausted | Code::Unavailable, .. } => e.into(),
-            PartyError::Refused { .. } => DoorError::WrongPassword,
-            _ => e.into(),
-        })
+        self.0
+            .backend
+            .sign_in(council, account, password)
+            .await
+            .map_err(|e| match e {
+                PartyError::Refused {
+                    code: Code::ResourceExhausted | Code::Unavailable,
+                    ..
+                } => e.into(),
+                PartyError::Refused { .. } => DoorError::WrongPassword,
+                _ => e.into(),
+            })
     }
 
     /// Ends a principal's own query.
@@ -193,10 +228,15 @@ impl Engine {
             statement => {
                 let references = match &statement {
                     GuardedStatement::Query(inner) => references(inner)?,
-                    GuardedStatement::Explain { statement: inner, .. } => references(inner)?,
+                    GuardedStatement::Explain {
+                        statement: inner, ..
+                    } => references(inner)?,
                     GuardedStatement::Set { .. } | GuardedStatement::Show { .. } => Vec::new(),
                 };
-                Parsed::Query(Box::new(Question { statement, references }))
+                Parsed::Query(Box::new(Question {
+                    statement,
+                    references,
+                }))
             }
         })
     }
@@ -217,7 +257,10 @@ impl Engine {
         // No parameters: the plan itself is wanted next, and what stands against it is told now.
         let plan = self.plan(call, question, &view, statement).await?;
         let parameters = Arc::new(Schema::empty());
-        Ok(Arc::new(Prepared { schema: plan.wire_schema().clone(), parameters }))
+        Ok(Arc::new(Prepared {
+            schema: plan.wire_schema().clone(),
+            parameters,
+        }))
     }
 
     /// The schema of a statement's result, bound parameters checked; nothing runs.
@@ -237,7 +280,11 @@ impl Engine {
                 parameters::rows(bytes, &prepared.parameters)?;
                 prepared.schema.clone()
             }
-            None => self.plan(call, question, &view, statement).await?.wire_schema().clone(),
+            None => self
+                .plan(call, question, &view, statement)
+                .await?
+                .wire_schema()
+                .clone(),
         };
         tracing::info!(
             %query,
@@ -250,7 +297,11 @@ impl Engine {
     }
 
     /// Every table that the caller may see.
-    pub(crate) async fn listed(&self, caller: &Caller, purpose: Option<Purpose>) -> Result<Vec<Listed>, DoorError> {
+    pub(crate) async fn listed(
+        &self,
+        caller: &Caller,
+        purpose: Option<Purpose>,
+    ) -> Result<Vec<Listed>, DoorError> {
         Ok(self.view(caller, purpose.as_ref()).await?.listed())
     }
 
@@ -260,7 +311,10 @@ impl Engine {
         if held.contains(purpose) {
             Ok(())
         } else {
-            Err(DoorError::PurposeUnknown { purpose: purpose.to_string(), held })
+            Err(DoorError::PurposeUnknown {
+                purpose: purpose.to_string(),
+                held,
+            })
         }
     }
 
@@ -284,8 +338,13 @@ impl Engine {
         wanted: Option<Purpose>,
         statement: &mut ticket::Statement,
     ) -> Result<Arc<View>, DoorError> {
-        let purpose = self.purpose(&call.caller, wanted, question.reads_products()).await?;
-        statement.purpose = purpose.as_ref().map(ToString::to_string).unwrap_or_default();
+        let purpose = self
+            .purpose(&call.caller, wanted, question.reads_products())
+            .await?;
+        statement.purpose = purpose
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let view = self.view(&call.caller, purpose.as_ref()).await?;
         if !statement.partial
             && !call.options.partial
@@ -317,7 +376,11 @@ impl Engine {
         }
     }
 
-    async fn view(&self, caller: &Caller, purpose: Option<&Purpose>) -> Result<Arc<View>, DoorError> {
+    async fn view(
+        &self,
+        caller: &Caller,
+        purpose: Option<&Purpose>,
+    ) -> Result<Arc<View>, DoorError> {
         let purpose = purpose.map(ToString::to_string).unwrap_or_default();
         let key = (caller.id, purpose);
         if let Some(view) = self.0.views.get(&key).await {
@@ -343,7 +406,11 @@ impl Engine {
         if let Some(prepared) = self.0.prepared.get(&key).await {
             return Ok(prepared);
         }
-        let prepared = self.0.planner.prepare(&question.statement, &view.catalogue).await;
+        let prepared = self
+            .0
+            .planner
+            .prepare(&question.statement, &view.catalogue)
+            .await;
         let prepared = Arc::new(prepared.map_err(|e| plan_error(e, None))?);
         self.0.prepared.insert(key, prepared.clone()).await;
         Ok(prepared)
@@ -372,7 +439,11 @@ impl Engine {
         view: &View,
         values: Option<ParamValues>,
     ) -> Result<Arc<QueryPlan>, DoorError> {
-        let plan = self.0.planner.plan(&question.statement, &view.catalogue, values).await;
+        let plan = self
+            .0
+            .planner
+            .plan(&question.statement, &view.catalogue, values)
+            .await;
         Ok(Arc::new(plan.map_err(|e| plan_error(e, None))?))
     }
 
@@ -385,7 +456,11 @@ impl Engine {
     ) -> Result<Reply, DoorError> {
         let place = self.0.running.begin(query, &call.caller.principal)?;
         let cancelled = place.cancelled();
-        let outlet = Outlet { query: query.clone(), place, seconds: self.0.limits.query_seconds };
+        let outlet = Outlet {
+            query: query.clone(),
+            place,
+            seconds: self.0.limits.query_seconds,
+        };
         tokio::select! {
             biased;
             () = cancelled.cancelled() => Err(DoorError::Cancelled),
@@ -404,9 +479,17 @@ impl Engine {
         let question = question(&parsed)?;
         let mut statement = statement.clone();
         let wanted = statement.purpose.parse().ok();
-        let view = self.view_for(call, question, wanted, &mut statement).await?;
+        let view = self
+            .view_for(call, question, wanted, &mut statement)
+            .await?;
         let missing = Missing::default();
-        note(&missing, question.touches(&view.away).into_iter().map(ToString::to_string));
+        note(
+            &missing,
+            question
+                .touches(&view.away)
+                .into_iter()
+                .map(ToString::to_string),
+        );
         let asker = Asker {
             caller: call.caller.clone(),
             purpose: statement.purpose.parse().ok(),
@@ -414,7 +497,11 @@ impl Engine {
             recipient: self.0.recipient.clone(),
             partial: statement.partial,
         };
-        let run = Run { engine: self.clone(), asker, missing };
+        let run = Run {
+            engine: self.clone(),
+            asker,
+            missing,
+        };
         match &statement.parameters {
             None => {
                 let plan = self.plan(call, question, &view, &statement).await?;
@@ -423,7 +510,11 @@ impl Engine {
             Some(bytes) => {
                 let prepared = self.prepared(call, question, &view, &statement).await?;
                 let rows = parameters::rows(bytes, &prepared.parameters)?;
-                let plans = Plans { engine: self.clone(), parsed: Arc::new(parsed), view };
+                let plans = Plans {
+                    engine: self.clone(),
+                    parsed: Arc::new(parsed),
+                    view,
+                };
                 run.each(plans, rows, prepared.schema.clone(), outlet).await
             }
         }
@@ -440,7 +531,9 @@ struct Plans {
 
 impl Plans {
     async fn plan(&self, values: ParamValues) -> Result<Arc<QueryPlan>, DoorError> {
-        self.engine.plan_with(question(&self.parsed)?, &self.view, Some(values)).await
+        self.engine
+            .plan_with(question(&self.parsed)?, &self.view, Some(values))
+            .await
     }
 }
 
@@ -498,19 +591,30 @@ impl Run {
         let default = ExecuteLimits::default();
         let limits = ExecuteLimits {
             memory: limits.memory_mb.saturating_mul(1024 * 1024),
-            partitions: if limits.partitions == 0 { default.partitions } else { limits.partitions },
+            partitions: if limits.partitions == 0 {
+                default.partitions
+            } else {
+                limits.partitions
+            },
             ..default
         };
         let batches = plan
             .execute(granted.clone(), limits)
             .await
             .map_err(|e| plan_error(e, granted.failure()))?;
-        Ok(batches.map_err(move |e| plan_error(PlanError::running(e), granted.failure())).boxed())
+        Ok(batches
+            .map_err(move |e| plan_error(PlanError::running(e), granted.failure()))
+            .boxed())
     }
 
     /// A plan that is one fragment goes from node to client as it is, if its types are those
     /// that were declared.
-    async fn relay(self, fragment: &Fragment, schema: SchemaRef, outlet: Outlet) -> Result<Reply, DoorError> {
+    async fn relay(
+        self,
+        fragment: &Fragment,
+        schema: SchemaRef,
+        outlet: Outlet,
+    ) -> Result<Reply, DoorError> {
         let granted = self.granted(std::slice::from_ref(fragment)).await?;
         let mut messages: Messages = granted
             .relay(fragment)
@@ -519,9 +623,14 @@ impl Run {
             .map_err(DoorError::from)
             .boxed();
         let Some(first) = messages.next().await.transpose()? else {
-            return Ok(Reply::whole(outlet.encode(schema, stream::empty().boxed(), no_words())));
+            return Ok(Reply::whole(outlet.encode(
+                schema,
+                stream::empty().boxed(),
+                no_words(),
+            )));
         };
-        let sent = Schema::try_from(&first).map_err(|e| DoorError::internal("read a node's schema", &e))?;
+        let sent = Schema::try_from(&first)
+            .map_err(|e| DoorError::internal("read a node's schema", &e))?;
         if same_types(&sent, &schema) {
             return Ok(Reply::whole(outlet.relay(schema, messages)));
         }
@@ -534,7 +643,11 @@ impl Run {
             },
             other => DoorError::internal("read a node's batch", &other),
         });
-        Ok(Reply::whole(outlet.encode(schema, batches.boxed(), no_words())))
+        Ok(Reply::whole(outlet.encode(
+            schema,
+            batches.boxed(),
+            no_words(),
+        )))
     }
 
     async fn reply(self, batches: Batches, schema: SchemaRef, outlet: Outlet) -> Reply {
@@ -550,7 +663,10 @@ impl Run {
         let mut batches = batches.peekable();
         Pin::new(&mut batches).peek().await;
         let missing = named(&self.missing);
-        Reply { messages: outlet.encode(schema, batches.boxed(), words), missing }
+        Reply {
+            messages: outlet.encode(schema, batches.boxed(), words),
+            missing,
+        }
     }
 }
 
@@ -559,40 +675,63 @@ fn no_words() -> Afterword {
 }
 
 fn note(missing: &Missing, names: impl IntoIterator<Item = String>) {
-    missing.lock().unwrap_or_else(PoisonError::into_inner).extend(names);
+    missing
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .extend(names);
 }
 
 fn named(missing: &Missing) -> Vec<String> {
-    missing.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+    missing
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .iter()
+        .cloned()
+        .collect()
 }
 
 fn flight_data(message: ArrowMessage) -> FlightData {
-    FlightData { data_header: message.header, data_body: message.body, ..FlightData::default() }
+    FlightData {
+        data_header: message.header,
+        data_body: message.body,
+        ..FlightData::default()
+    }
 }
 
 fn same_types(a: &Schema, b: &Schema) -> bool {
     a.fields().len() == b.fields().len()
-        && a.fields().iter().zip(b.fields()).all(|(a, b)| a.data_type() == b.data_type())
+        && a.fields()
+            .iter()
+            .zip(b.fields())
+            .all(|(a, b)| a.data_type() == b.data_type())
 }
 
 fn question(parsed: &Parsed) -> Result<&Question, DoorError> {
     match parsed {
         Parsed::Query(question) => Ok(question),
-        Parsed::Set { .. } | Parsed::Show { .. } => Err(DoorError::invalid("the statement has nothing to plan")),
+        Parsed::Set { .. } | Parsed::Show { .. } => {
+            Err(DoorError::invalid("the statement has nothing to plan"))
+        }
     }
 }
 
 fn references(statement: &Statement) -> Result<Vec<TableReference>, DoorError> {
     let statement = EngineStatement::Statement(Box::new(statement.clone()));
-    let (tables, _) = resolve_table_references(&statement, true)
-        .map_err(|_| DoorError::invalid("the statement names a table in a way that is not understood"))?;
+    let (tables, _) = resolve_table_references(&statement, true).map_err(|_| {
+        DoorError::invalid("the statement names a table in a way that is not understood")
+    })?;
     Ok(tables)
 }
 
 // Invariant: whatever a plan depends on is in its key, each part with its length.
 fn plan_key(principal: &Principal, view: &View, statement: &ticket::Statement) -> Digest {
     let mut key = view.version.as_bytes().to_vec();
-    for part in [principal.council.as_str(), principal.name.as_str(), &statement.purpose, &statement.sql] {
+    for part in [
+        principal.council.as_str(),
+        principal.name.as_str(),
+        &statement.purpose,
+        &statement.sql,
+    ] {
         key.extend_from_slice(&part.len().to_be_bytes());
         key.extend_from_slice(part.as_bytes());
     }
@@ -605,9 +744,9 @@ fn guard_error(e: StatementError) -> DoorError {
         None => e.to_string(),
     };
     match e {
-        StatementError::TooLong { .. } | StatementError::TooMany { .. } | StatementError::TooDeep { .. } => {
-            DoorError::TooMuch { message }
-        }
+        StatementError::TooLong { .. }
+        | StatementError::TooMany { .. }
+        | StatementError::TooDeep { .. } => DoorError::TooMuch { message },
         _ => DoorError::Invalid(message),
     }
 }
@@ -627,9 +766,15 @@ fn plan_error(e: PlanError, failure: Option<PartyError>) -> DoorError {
     match kind {
         PlanErrorKind::InvalidArgument => DoorError::Invalid(message),
         PlanErrorKind::NotFound => DoorError::NotFound { message },
-        PlanErrorKind::Refused => DoorError::Refused { code: Code::PermissionDenied, message },
+        PlanErrorKind::Refused => DoorError::Refused {
+            code: Code::PermissionDenied,
+            message,
+        },
         PlanErrorKind::TooMuch => DoorError::TooMuch { message },
-        PlanErrorKind::Deadline => DoorError::Refused { code: Code::DeadlineExceeded, message },
+        PlanErrorKind::Deadline => DoorError::Refused {
+            code: Code::DeadlineExceeded,
+            message,
+        },
         PlanErrorKind::Internal => DoorError::internal("answer a query", &e),
     }
 }

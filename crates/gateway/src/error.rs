@@ -11,7 +11,9 @@ use tonic::{Code, Status};
 /// Why the door turned a call away.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum DoorError {
-    #[error("no credential\nhelp: sign in by the Flight handshake, send `authorization: Bearer <token>`, or show a client certificate")]
+    #[error(
+        "no credential\nhelp: sign in by the Flight handshake, send `authorization: Bearer <token>`, or show a client certificate"
+    )]
     NoCredential,
     #[error("the credential was not accepted\nhelp: sign in again")]
     BadCredential,
@@ -66,8 +68,12 @@ impl DoorError {
             Self::NoCredential | Self::BadCredential | Self::WrongPassword => Code::Unauthenticated,
             Self::Unsupported(_) => Code::Unimplemented,
             Self::Invalid(_) | Self::PurposeMissing { .. } => Code::InvalidArgument,
-            Self::Seal { source: SealError::NotYours(_) } => Code::InvalidArgument,
-            Self::Seal { source: SealError::Expired { .. } } => Code::FailedPrecondition,
+            Self::Seal {
+                source: SealError::NotYours(_),
+            } => Code::InvalidArgument,
+            Self::Seal {
+                source: SealError::Expired { .. },
+            } => Code::FailedPrecondition,
             Self::PurposeUnknown { .. } => Code::PermissionDenied,
             Self::NotFound { .. } => Code::NotFound,
             Self::Refused { code, .. } => *code,
@@ -95,11 +101,19 @@ fn list(purposes: &[Purpose]) -> String {
     if purposes.is_empty() {
         return "none".to_owned();
     }
-    purposes.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ")
+    purposes
+        .iter()
+        .map(|p| format!("`{p}`"))
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 fn or_one_of(held: &[Purpose]) -> String {
-    if held.is_empty() { String::new() } else { format!("\nhelp: you hold {}", list(held)) }
+    if held.is_empty() {
+        String::new()
+    } else {
+        format!("\nhelp: you hold {}", list(held))
+    }
 }
 
 #[cfg(test)]
@@ -108,10 +122,17 @@ mod tests {
 
     #[test]
     fn a_status_says_what_to_do_and_which_query_it_was() {
-        let held = vec!["transport_planning".parse().unwrap(), "service_review".parse().unwrap()];
+        let held = vec![
+            "transport_planning".parse().unwrap(),
+            "service_review".parse().unwrap(),
+        ];
         let status = DoorError::PurposeMissing { held }.about(&"q-1".parse().unwrap());
         assert_eq!(status.code(), Code::InvalidArgument);
-        assert!(status.message().contains("`transport_planning`, `service_review`"));
+        assert!(
+            status
+                .message()
+                .contains("`transport_planning`, `service_review`")
+        );
         assert!(status.message().ends_with("query: q-1"));
     }
 }

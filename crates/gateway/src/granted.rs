@@ -48,7 +48,9 @@ pub(crate) struct Granted {
 
 impl fmt::Debug for Granted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Granted").field("asker", &self.asker).finish_non_exhaustive()
+        f.debug_struct("Granted")
+            .field("asker", &self.asker)
+            .finish_non_exhaustive()
     }
 }
 
@@ -62,7 +64,10 @@ impl Granted {
     ) -> Result<Self, PartyError> {
         let mut by_council: BTreeMap<&CouncilName, Vec<&Fragment>> = BTreeMap::new();
         for fragment in fragments {
-            by_council.entry(&fragment.node.council).or_default().push(fragment);
+            by_council
+                .entry(&fragment.node.council)
+                .or_default()
+                .push(fragment);
         }
         let asked = by_council.into_iter().map(|(council, fragments)| {
             let (backend, asker) = (&backend, &asker);
@@ -84,7 +89,13 @@ impl Granted {
                 Err(e) => return Err(e),
             }
         }
-        Ok(Self { backend, asker, grants: Mutex::new(grants), missing, failure: Mutex::default() })
+        Ok(Self {
+            backend,
+            asker,
+            grants: Mutex::new(grants),
+            missing,
+            failure: Mutex::default(),
+        })
     }
 
     /// Runs a fragment without decoding what comes back.
@@ -102,13 +113,18 @@ impl Granted {
     }
 
     async fn grant(&self, fragment: &Fragment) -> Result<Envelope, PartyError> {
-        if let Some(grant) = lock(&self.grants).get_mut(&fragment.digest).and_then(Vec::pop) {
+        if let Some(grant) = lock(&self.grants)
+            .get_mut(&fragment.digest)
+            .and_then(Vec::pop)
+        {
             return Ok(grant);
         }
         // A fragment narrowed while the query ran, or one that runs twice.
         let council = &fragment.node.council;
         let mut issued = ask(self.backend.as_ref(), &self.asker, council, &[fragment]).await?;
-        issued.pop().ok_or_else(|| PartyError::Failed(Party::Authority(council.clone())))
+        issued
+            .pop()
+            .ok_or_else(|| PartyError::Failed(Party::Authority(council.clone())))
     }
 
     async fn start(&self, fragment: &Fragment) -> Result<SendableRecordBatchStream, PartyError> {
@@ -127,7 +143,9 @@ impl FragmentRunner for Granted {
             Ok(stream) => Ok(stream),
             Err(PartyError::Away(who)) if self.asker.partial => {
                 lock(&self.missing).insert(name(&who));
-                Ok(Box::pin(EmptyRecordBatchStream::new(Arc::new(Schema::empty()))))
+                Ok(Box::pin(EmptyRecordBatchStream::new(Arc::new(
+                    Schema::empty(),
+                ))))
             }
             Err(e) => {
                 lock(&self.failure).get_or_insert(e.clone());
@@ -153,9 +171,16 @@ async fn ask(
 ) -> Result<Vec<Envelope>, PartyError> {
     let request = IssueGrantsRequest {
         credential: Some(asker.caller.credential.clone()),
-        purpose: asker.purpose.as_ref().map(ToString::to_string).unwrap_or_default(),
+        purpose: asker
+            .purpose
+            .as_ref()
+            .map(ToString::to_string)
+            .unwrap_or_default(),
         query_id: asker.query.to_string(),
-        fragments: fragments.iter().map(|f| wanted(f, &asker.recipient)).collect(),
+        fragments: fragments
+            .iter()
+            .map(|f| wanted(f, &asker.recipient))
+            .collect(),
     };
     let issued = backend.issue_grants(council, request).await?;
     if issued.len() == fragments.len() {

@@ -32,17 +32,25 @@ pub(crate) struct Net {
 
 impl fmt::Debug for Net {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Net").field("councils", &self.authorities.keys()).finish_non_exhaustive()
+        f.debug_struct("Net")
+            .field("councils", &self.authorities.keys())
+            .finish_non_exhaustive()
     }
 }
 
 impl Net {
     pub(crate) fn new(dialer: Dialer, authorities: BTreeMap<CouncilName, AuthorityClient>) -> Self {
-        Self { dialer, authorities, nodes: Mutex::default() }
+        Self {
+            dialer,
+            authorities,
+            nodes: Mutex::default(),
+        }
     }
 
     fn authority(&self, council: &CouncilName) -> Result<&AuthorityClient, PartyError> {
-        self.authorities.get(council).ok_or_else(|| PartyError::Away(Party::Authority(council.clone())))
+        self.authorities
+            .get(council)
+            .ok_or_else(|| PartyError::Away(Party::Authority(council.clone())))
     }
 
     fn node(&self, fragment: &Fragment) -> Result<NodeClient, PartyError> {
@@ -64,9 +72,17 @@ impl Net {
 
 #[async_trait]
 impl Backend for Net {
-    async fn sign_in(&self, council: &CouncilName, account: &str, password: &str) -> Result<Envelope, PartyError> {
+    async fn sign_in(
+        &self,
+        council: &CouncilName,
+        account: &str,
+        password: &str,
+    ) -> Result<Envelope, PartyError> {
         let authority = self.authority(council)?;
-        authority.sign_in(account, password).await.map_err(|e| told(&Party::Authority(council.clone()), &e))
+        authority
+            .sign_in(account, password)
+            .await
+            .map_err(|e| told(&Party::Authority(council.clone()), &e))
     }
 
     async fn catalogue(
@@ -88,14 +104,25 @@ impl Backend for Net {
         request: IssueGrantsRequest,
     ) -> Result<Vec<Envelope>, PartyError> {
         let authority = self.authority(council)?;
-        authority.issue_grants(request).await.map_err(|e| told(&Party::Authority(council.clone()), &e))
+        authority
+            .issue_grants(request)
+            .await
+            .map_err(|e| told(&Party::Authority(council.clone()), &e))
     }
 
-    async fn run(&self, fragment: &Fragment, grant: Envelope) -> Result<SendableRecordBatchStream, PartyError> {
+    async fn run(
+        &self,
+        fragment: &Fragment,
+        grant: Envelope,
+    ) -> Result<SendableRecordBatchStream, PartyError> {
         let party = Party::Node(fragment.node.clone());
         let node = self.node(fragment)?;
-        let (schema, batches) = node.run(grant, fragment.bytes.clone()).await.map_err(|e| told(&party, &e))?;
-        let batches = batches.map_err(move |e| DataFusionError::External(Box::new(told(&party, &e))));
+        let (schema, batches) = node
+            .run(grant, fragment.bytes.clone())
+            .await
+            .map_err(|e| told(&party, &e))?;
+        let batches =
+            batches.map_err(move |e| DataFusionError::External(Box::new(told(&party, &e))));
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 
@@ -106,7 +133,10 @@ impl Backend for Net {
     ) -> Result<BoxStream<'static, Result<ArrowMessage, PartyError>>, PartyError> {
         let party = Party::Node(fragment.node.clone());
         let node = self.node(fragment)?;
-        let messages = node.run_messages(grant, fragment.bytes.clone()).await.map_err(|e| told(&party, &e))?;
+        let messages = node
+            .run_messages(grant, fragment.bytes.clone())
+            .await
+            .map_err(|e| told(&party, &e))?;
         Ok(messages.map_err(move |e| told(&party, &e)).boxed())
     }
 }
@@ -118,13 +148,19 @@ fn told(party: &Party, e: &ClientError) -> PartyError {
             tracing::info!(%party, reason = error_chain(e), "did not answer");
             PartyError::Away(party.clone())
         }
-        ClientError::Refused { code: Code::Unavailable, message, .. } => {
+        ClientError::Refused {
+            code: Code::Unavailable,
+            message,
+            ..
+        } => {
             tracing::info!(%party, reason = message, "did not answer");
             PartyError::Away(party.clone())
         }
-        ClientError::Refused { code, message, .. } if is_an_answer(*code) => {
-            PartyError::Refused { party: party.clone(), code: *code, message: message.clone() }
-        }
+        ClientError::Refused { code, message, .. } if is_an_answer(*code) => PartyError::Refused {
+            party: party.clone(),
+            code: *code,
+            message: message.clone(),
+        },
         e => {
             tracing::warn!(%party, reason = error_chain(e), "failed");
             PartyError::Failed(party.clone())

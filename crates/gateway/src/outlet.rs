@@ -51,7 +51,12 @@ struct Way {
 
 impl Outlet {
     /// Encodes `batches` in `schema`.
-    pub(crate) fn encode(self, schema: SchemaRef, batches: Batches, afterword: Afterword) -> Answer<FlightData> {
+    pub(crate) fn encode(
+        self,
+        schema: SchemaRef,
+        batches: Batches,
+        afterword: Afterword,
+    ) -> Answer<FlightData> {
         let (way, answer) = self.open();
         guildhall_telemetry::spawn(async move {
             if let Err(e) = encode(&way, schema, batches, afterword).await {
@@ -75,8 +80,21 @@ impl Outlet {
     fn open(self) -> (Way, Answer<FlightData>) {
         let (out, messages) = mpsc::channel(AHEAD);
         let deadline = Instant::now() + Duration::from_secs(self.seconds);
-        let Self { query, place, seconds } = self;
-        (Way { query, place, seconds, deadline, out }, Box::pin(ReceiverStream::new(messages)))
+        let Self {
+            query,
+            place,
+            seconds,
+        } = self;
+        (
+            Way {
+                query,
+                place,
+                seconds,
+                deadline,
+                out,
+            },
+            Box::pin(ReceiverStream::new(messages)),
+        )
     }
 }
 
@@ -115,7 +133,10 @@ impl Way {
     }
 
     fn late(&self) -> DoorError {
-        DoorError::Deadline { seconds: self.seconds, hint: "" }
+        DoorError::Deadline {
+            seconds: self.seconds,
+            hint: "",
+        }
     }
 
     async fn fail(self, stop: Stop) {
@@ -126,7 +147,12 @@ impl Way {
     }
 }
 
-async fn encode(way: &Way, schema: SchemaRef, mut batches: Batches, afterword: Afterword) -> Result<(), Stop> {
+async fn encode(
+    way: &Way,
+    schema: SchemaRef,
+    mut batches: Batches,
+    afterword: Afterword,
+) -> Result<(), Stop> {
     let mut encoder = Encoder::new(schema.clone());
     let broken = |e| DoorError::internal("encode a result", &e);
     way.send([schema_message(&schema)]).await?;
@@ -187,17 +213,28 @@ mod tests {
     }
 
     fn batch() -> RecordBatch {
-        RecordBatch::try_new(schema(), vec![Arc::new(Int64Array::from_iter_values(0..1000))]).unwrap()
+        RecordBatch::try_new(
+            schema(),
+            vec![Arc::new(Int64Array::from_iter_values(0..1000))],
+        )
+        .unwrap()
     }
 
     fn principal() -> Principal {
-        Principal { council: "northmoor".parse().unwrap(), name: "ana".parse().unwrap() }
+        Principal {
+            council: "northmoor".parse().unwrap(),
+            name: "ana".parse().unwrap(),
+        }
     }
 
     fn outlet(running: &RunningQueries, seconds: u64) -> Outlet {
         let query: QueryId = "q-1".parse().unwrap();
         let place = running.begin(&query, &principal()).unwrap();
-        Outlet { query, place, seconds }
+        Outlet {
+            query,
+            place,
+            seconds,
+        }
     }
 
     fn nothing() -> Afterword {
@@ -211,7 +248,10 @@ mod tests {
         let mut answer = outlet(&running, 3600).encode(schema(), endless, nothing());
         assert!(answer.next().await.unwrap().is_ok());
         running.cancel(&"q-1".parse().unwrap(), &principal());
-        assert_eq!(answer.next().await.unwrap().unwrap_err().code(), Code::Cancelled);
+        assert_eq!(
+            answer.next().await.unwrap().unwrap_err().code(),
+            Code::Cancelled
+        );
         assert!(answer.next().await.is_none());
     }
 
@@ -226,10 +266,12 @@ mod tests {
         let running = RunningQueries::new(&Limits::default());
         let (dropped, was_dropped) = tokio::sync::oneshot::channel();
         let guard = OnDrop(Some(dropped));
-        let endless: Batches = stream::pending().chain(stream::once(async move {
-            drop(guard);
-            Ok(batch())
-        })).boxed();
+        let endless: Batches = stream::pending()
+            .chain(stream::once(async move {
+                drop(guard);
+                Ok(batch())
+            }))
+            .boxed();
         let answer = outlet(&running, 3600).encode(schema(), endless, nothing());
         drop(answer);
         was_dropped.await.unwrap();

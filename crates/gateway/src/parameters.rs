@@ -24,7 +24,9 @@ pub(crate) fn encode(batches: &[RecordBatch], schema: &SchemaRef) -> Result<Vec<
 pub(crate) fn rows(bytes: &[u8], expected: &Schema) -> Result<Vec<ParamValues>, DoorError> {
     let unreadable = |e| DoorError::internal("read parameters", &e);
     let mut reader = StreamReader::try_new(bytes, None).map_err(unreadable)?;
-    let Some(batch) = reader.next().transpose().map_err(unreadable)? else { return Ok(Vec::new()) };
+    let Some(batch) = reader.next().transpose().map_err(unreadable)? else {
+        return Ok(Vec::new());
+    };
     if batch.num_columns() != expected.fields().len() {
         return Err(DoorError::invalid(format!(
             "the statement has {} parameters, and {} were bound",
@@ -56,7 +58,10 @@ fn fit(column: &ArrayRef, expected: &DataType, number: usize) -> Result<ArrayRef
     if column.data_type() == expected {
         return Ok(column.clone());
     }
-    let strict = CastOptions { safe: false, ..CastOptions::default() };
+    let strict = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     cast_with_options(column, expected, &strict).map_err(|_| {
         DoorError::invalid(format!(
             "parameter ${number} is of type {}, and a value of it does not fit {expected}",
@@ -73,17 +78,28 @@ mod tests {
     use std::sync::Arc;
 
     fn types(types: &[DataType]) -> Schema {
-        Schema::new(types.iter().map(|t| Field::new("$", t.clone(), true)).collect::<Vec<_>>())
+        Schema::new(
+            types
+                .iter()
+                .map(|t| Field::new("$", t.clone(), true))
+                .collect::<Vec<_>>(),
+        )
     }
 
     fn bound(columns: Vec<(&str, ArrayRef)>) -> Vec<u8> {
-        let batch = RecordBatch::try_from_iter_with_nullable(columns.into_iter().map(|(n, c)| (n, c, true))).unwrap();
-        encode(&[batch.clone()], &batch.schema()).unwrap()
+        let batch = RecordBatch::try_from_iter_with_nullable(
+            columns.into_iter().map(|(n, c)| (n, c, true)),
+        )
+        .unwrap();
+        encode(std::slice::from_ref(&batch), &batch.schema()).unwrap()
     }
 
     #[test]
     fn each_row_is_one_execution_and_null_stays_null() {
-        let bytes = bound(vec![("0", Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])))]);
+        let bytes = bound(vec![(
+            "0",
+            Arc::new(Int64Array::from(vec![Some(1), None, Some(3)])),
+        )]);
         let rows = rows(&bytes, &types(&[DataType::Int32])).unwrap();
         let values: Vec<ScalarValue> = rows
             .iter()
@@ -92,13 +108,22 @@ mod tests {
                 ParamValues::Map(_) => unreachable!(),
             })
             .collect();
-        assert_eq!(values, [ScalarValue::Int32(Some(1)), ScalarValue::Int32(None), ScalarValue::Int32(Some(3))]);
+        assert_eq!(
+            values,
+            [
+                ScalarValue::Int32(Some(1)),
+                ScalarValue::Int32(None),
+                ScalarValue::Int32(Some(3))
+            ]
+        );
     }
 
     #[test]
     fn a_value_that_does_not_fit_is_refused_without_being_told() {
         let bytes = bound(vec![("0", Arc::new(StringArray::from(vec!["Jane Doe"])))]);
-        let error = rows(&bytes, &types(&[DataType::Int64])).unwrap_err().to_string();
+        let error = rows(&bytes, &types(&[DataType::Int64]))
+            .unwrap_err()
+            .to_string();
         assert!(error.contains("$1") && !error.contains("Jane"), "{error}");
     }
 

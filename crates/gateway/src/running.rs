@@ -71,25 +71,43 @@ impl RunningQueries {
     /// A place for a query, if there is one and it was not cancelled beforehand.
     pub(crate) fn begin(&self, query: &QueryId, principal: &Principal) -> Result<Place, DoorError> {
         let mut now = lock(&self.0.now);
-        if now.refused.iter().any(|(q, p)| q == query && p == principal) {
+        if now
+            .refused
+            .iter()
+            .any(|(q, p)| q == query && p == principal)
+        {
             return Err(DoorError::Cancelled);
         }
-        let mine = now.queries.values().filter(|(_, p, _)| p == principal).count();
+        let mine = now
+            .queries
+            .values()
+            .filter(|(_, p, _)| p == principal)
+            .count();
         if mine >= self.0.at_most_each {
             return Err(DoorError::TooMuch {
-                message: format!("{mine} of your queries run already, which is the most\nhelp: let one end, or cancel it"),
+                message: format!(
+                    "{mine} of your queries run already, which is the most\nhelp: let one end, or cancel it"
+                ),
             });
         }
         if now.queries.len() >= self.0.at_most {
             return Err(DoorError::TooMuch {
-                message: "the gateway has as many queries as it takes\nhelp: ask again in a moment".to_owned(),
+                message: "the gateway has as many queries as it takes\nhelp: ask again in a moment"
+                    .to_owned(),
             });
         }
         let number = now.next;
         now.next += 1;
         let cancelled = CancellationToken::new();
-        now.queries.insert(number, (query.clone(), principal.clone(), cancelled.clone()));
-        Ok(Place { shared: self.0.clone(), number, cancelled })
+        now.queries.insert(
+            number,
+            (query.clone(), principal.clone(), cancelled.clone()),
+        );
+        Ok(Place {
+            shared: self.0.clone(),
+            number,
+            cancelled,
+        })
     }
 
     /// Ends the principal's own query.
@@ -100,7 +118,11 @@ impl RunningQueries {
         }
         now.refused.push_back((query.clone(), principal.clone()));
         let mut outcome = Cancelled::BeforeStart;
-        for (_, _, token) in now.queries.values().filter(|(q, p, _)| q == query && p == principal) {
+        for (_, _, token) in now
+            .queries
+            .values()
+            .filter(|(q, p, _)| q == query && p == principal)
+        {
             token.cancel();
             outcome = Cancelled::Running;
         }
@@ -125,7 +147,10 @@ mod tests {
     use super::*;
 
     fn principal(name: &str) -> Principal {
-        Principal { council: "northmoor".parse().unwrap(), name: name.parse().unwrap() }
+        Principal {
+            council: "northmoor".parse().unwrap(),
+            name: name.parse().unwrap(),
+        }
     }
 
     fn query(id: &str) -> QueryId {
@@ -133,7 +158,11 @@ mod tests {
     }
 
     fn queries(each: usize, all: usize) -> RunningQueries {
-        RunningQueries::new(&Limits { queries_per_principal: each, queries: all, ..Limits::default() })
+        RunningQueries::new(&Limits {
+            queries_per_principal: each,
+            queries: all,
+            ..Limits::default()
+        })
     }
 
     #[test]
@@ -141,9 +170,15 @@ mod tests {
         let running = queries(2, 3);
         let first = running.begin(&query("q-1"), &principal("ana")).unwrap();
         let _second = running.begin(&query("q-2"), &principal("ana")).unwrap();
-        assert!(matches!(running.begin(&query("q-3"), &principal("ana")), Err(DoorError::TooMuch { .. })));
+        assert!(matches!(
+            running.begin(&query("q-3"), &principal("ana")),
+            Err(DoorError::TooMuch { .. })
+        ));
         let _third = running.begin(&query("q-4"), &principal("bob")).unwrap();
-        assert!(matches!(running.begin(&query("q-5"), &principal("bob")), Err(DoorError::TooMuch { .. })));
+        assert!(matches!(
+            running.begin(&query("q-5"), &principal("bob")),
+            Err(DoorError::TooMuch { .. })
+        ));
         drop(first);
         assert!(running.begin(&query("q-6"), &principal("ana")).is_ok());
     }
@@ -154,14 +189,23 @@ mod tests {
         let place = running.begin(&query("q-1"), &principal("ana")).unwrap();
         running.cancel(&query("q-1"), &principal("bob"));
         assert!(!place.cancelled().is_cancelled());
-        assert_eq!(running.cancel(&query("q-1"), &principal("ana")), Cancelled::Running);
+        assert_eq!(
+            running.cancel(&query("q-1"), &principal("ana")),
+            Cancelled::Running
+        );
         assert!(place.cancelled().is_cancelled());
     }
 
     #[test]
     fn a_query_cancelled_before_it_began_does_not_begin() {
         let running = queries(2, 3);
-        assert_eq!(running.cancel(&query("q-1"), &principal("ana")), Cancelled::BeforeStart);
-        assert!(matches!(running.begin(&query("q-1"), &principal("ana")), Err(DoorError::Cancelled)));
+        assert_eq!(
+            running.cancel(&query("q-1"), &principal("ana")),
+            Cancelled::BeforeStart
+        );
+        assert!(matches!(
+            running.begin(&query("q-1"), &principal("ana")),
+            Err(DoorError::Cancelled)
+        ));
     }
 }

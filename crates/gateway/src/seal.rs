@@ -75,13 +75,24 @@ impl Sealer {
     /// A sealer with a fresh key.
     pub(crate) fn new() -> Result<Self, NoRandomness> {
         let mut key = [0; 32];
-        SystemRandom::new().fill(&mut key).map_err(|_| NoRandomness)?;
+        SystemRandom::new()
+            .fill(&mut key)
+            .map_err(|_| NoRandomness)?;
         let key = UnboundKey::new(&CHACHA20_POLY1305, &key).map_err(|_| NoRandomness)?;
-        Ok(Self { key: LessSafeKey::new(key), used: AtomicU64::new(0) })
+        Ok(Self {
+            key: LessSafeKey::new(key),
+            used: AtomicU64::new(0),
+        })
     }
 
     /// Seals `content` for `owner` until `expires`.
-    pub(crate) fn seal(&self, kind: Kind, owner: &Principal, expires: Timestamp, content: &[u8]) -> Vec<u8> {
+    pub(crate) fn seal(
+        &self,
+        kind: Kind,
+        owner: &Principal,
+        expires: Timestamp,
+        content: &[u8],
+    ) -> Vec<u8> {
         let mut nonce = [0; NONCE_LEN];
         nonce[4..].copy_from_slice(&self.used.fetch_add(1, Ordering::Relaxed).to_be_bytes());
         let mut body = Vec::with_capacity(8 + content.len() + 16);
@@ -141,7 +152,10 @@ mod tests {
     use std::time::Duration;
 
     fn principal(name: &str) -> Principal {
-        Principal { council: "northmoor".parse().unwrap(), name: name.parse().unwrap() }
+        Principal {
+            council: "northmoor".parse().unwrap(),
+            name: name.parse().unwrap(),
+        }
     }
 
     fn now() -> Timestamp {
@@ -151,8 +165,18 @@ mod tests {
     #[test]
     fn what_was_sealed_opens_for_its_owner_alone() {
         let sealer = Sealer::new().unwrap();
-        let sealed = sealer.seal(Kind::Ticket, &principal("ana"), now().after(Duration::from_secs(1)), b"x");
-        assert_eq!(sealer.open(Kind::Ticket, &principal("ana"), now(), &sealed).unwrap(), b"x");
+        let sealed = sealer.seal(
+            Kind::Ticket,
+            &principal("ana"),
+            now().after(Duration::from_secs(1)),
+            b"x",
+        );
+        assert_eq!(
+            sealer
+                .open(Kind::Ticket, &principal("ana"), now(), &sealed)
+                .unwrap(),
+            b"x"
+        );
         assert_eq!(
             sealer.open(Kind::Ticket, &principal("bob"), now(), &sealed),
             Err(SealError::NotYours(Kind::Ticket))
@@ -162,8 +186,17 @@ mod tests {
     #[test]
     fn a_handle_is_not_a_ticket() {
         let sealer = Sealer::new().unwrap();
-        let sealed = sealer.seal(Kind::Handle, &principal("ana"), now().after(Duration::from_secs(1)), b"x");
-        assert!(sealer.open(Kind::Ticket, &principal("ana"), now(), &sealed).is_err());
+        let sealed = sealer.seal(
+            Kind::Handle,
+            &principal("ana"),
+            now().after(Duration::from_secs(1)),
+            b"x",
+        );
+        assert!(
+            sealer
+                .open(Kind::Ticket, &principal("ana"), now(), &sealed)
+                .is_err()
+        );
     }
 
     #[test]
@@ -173,26 +206,52 @@ mod tests {
         let sealed = sealer.seal(Kind::Ticket, &principal("ana"), end, b"x");
         assert_eq!(
             sealer.open(Kind::Ticket, &principal("ana"), end, &sealed),
-            Err(SealError::Expired { kind: Kind::Ticket, at: end })
+            Err(SealError::Expired {
+                kind: Kind::Ticket,
+                at: end
+            })
         );
     }
 
     #[test]
     fn no_flipped_bit_and_no_cut_goes_unnoticed() {
         let sealer = Sealer::new().unwrap();
-        let sealed = sealer.seal(Kind::Ticket, &principal("ana"), now().after(Duration::from_secs(1)), b"select");
+        let sealed = sealer.seal(
+            Kind::Ticket,
+            &principal("ana"),
+            now().after(Duration::from_secs(1)),
+            b"select",
+        );
         for at in 0..sealed.len() {
             let mut forged = sealed.clone();
             forged[at] ^= 1;
-            assert!(sealer.open(Kind::Ticket, &principal("ana"), now(), &forged).is_err(), "byte {at}");
-            assert!(sealer.open(Kind::Ticket, &principal("ana"), now(), &sealed[..at]).is_err(), "cut {at}");
+            assert!(
+                sealer
+                    .open(Kind::Ticket, &principal("ana"), now(), &forged)
+                    .is_err(),
+                "byte {at}"
+            );
+            assert!(
+                sealer
+                    .open(Kind::Ticket, &principal("ana"), now(), &sealed[..at])
+                    .is_err(),
+                "cut {at}"
+            );
         }
     }
 
     #[test]
     fn a_ticket_of_another_gateway_is_refused() {
         let (a, b) = (Sealer::new().unwrap(), Sealer::new().unwrap());
-        let sealed = a.seal(Kind::Ticket, &principal("ana"), now().after(Duration::from_secs(1)), b"x");
-        assert!(b.open(Kind::Ticket, &principal("ana"), now(), &sealed).is_err());
+        let sealed = a.seal(
+            Kind::Ticket,
+            &principal("ana"),
+            now().after(Duration::from_secs(1)),
+            b"x",
+        );
+        assert!(
+            b.open(Kind::Ticket, &principal("ana"), now(), &sealed)
+                .is_err()
+        );
     }
 }

@@ -10,8 +10,8 @@ use crate::session::Sessions;
 use arrow_flight::flight_service_server::FlightServiceServer;
 use guildhall_client::{AuthorityClient, ClientError, EnrolmentClient, Upkeep, keep_up};
 use guildhall_identity::{
-    ClientAuth, Dialer, EnrolmentCode, Identity, IdentityError, MAX_MESSAGE_BYTES, ServerTls, TrustStore,
-    server_builder,
+    ClientAuth, Dialer, EnrolmentCode, Identity, IdentityError, MAX_MESSAGE_BYTES, ServerTls,
+    TrustStore, server_builder,
 };
 use guildhall_model::{CouncilName, PeerId, Role, SharedClock};
 use std::collections::BTreeMap;
@@ -95,7 +95,9 @@ pub struct Running {
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("address", &self.address()).finish_non_exhaustive()
+        f.debug_struct("Running")
+            .field("address", &self.address())
+            .finish_non_exhaustive()
     }
 }
 
@@ -154,7 +156,10 @@ pub async fn start(config: GatewayConfig, clock: SharedClock) -> Result<Running,
     }
     let dialer = Dialer::new(&identity, &trust, clock.clone());
     let authorities = authorities(&config, &dialer)?;
-    let home = authorities.get(&peer.council).ok_or_else(|| StartError::NoHome(peer.council.clone()))?.clone();
+    let home = authorities
+        .get(&peer.council)
+        .ok_or_else(|| StartError::NoHome(peer.council.clone()))?
+        .clone();
     learn_of(&config, &trust, &home).await;
 
     let councils = authorities.keys().cloned().collect();
@@ -164,7 +169,10 @@ pub async fn start(config: GatewayConfig, clock: SharedClock) -> Result<Running,
         check: Check::new(trust.clone(), clock.clone()),
         engine: engine.clone(),
         sealer: Sealer::new().map_err(|source| StartError::Key { source })?,
-        sessions: Sessions::new(config.limits.sessions, Duration::from_secs(config.limits.session_seconds)),
+        sessions: Sessions::new(
+            config.limits.sessions,
+            Duration::from_secs(config.limits.session_seconds),
+        ),
         clock: clock.clone(),
         default_council: config.default_council.clone(),
     }));
@@ -176,9 +184,13 @@ pub async fn start(config: GatewayConfig, clock: SharedClock) -> Result<Running,
         .add_service(health_service);
     let shutdown = CancellationToken::new();
     let tls = ServerTls::new(&identity, &trust, ClientAuth::Optional, clock).map_err(own)?;
-    let listener = TcpListener::bind(&config.listen)
-        .await
-        .map_err(|source| StartError::Listen { address: config.listen.clone(), source })?;
+    let listener =
+        TcpListener::bind(&config.listen)
+            .await
+            .map_err(|source| StartError::Listen {
+                address: config.listen.clone(),
+                source,
+            })?;
     let server = guildhall_identity::serve(listener, tls, router, &shutdown).map_err(own)?;
     let upkeep = Upkeep {
         dialer,
@@ -188,7 +200,11 @@ pub async fn start(config: GatewayConfig, clock: SharedClock) -> Result<Running,
     };
     guildhall_telemetry::spawn(keep_up(upkeep, shutdown.clone()));
     tracing::info!(address = %server.address(), "the gateway answers");
-    Ok(Running { server, engine, shutdown })
+    Ok(Running {
+        server,
+        engine,
+        shutdown,
+    })
 }
 
 /// The Flight service with room for long IN lists and batches of parameters.
@@ -219,10 +235,15 @@ async fn learn_of(config: &GatewayConfig, trust: &TrustStore, home: &AuthorityCl
         return;
     }
     let learnt = match home.trust().await {
-        Ok(bundles) => trust.replace(&bundles).map_err(|e| guildhall_telemetry::error_chain(&e)),
+        Ok(bundles) => trust
+            .replace(&bundles)
+            .map_err(|e| guildhall_telemetry::error_chain(&e)),
         Err(e) => Err(guildhall_telemetry::error_chain(&e)),
     };
     if let Err(error) = learnt {
-        tracing::info!(error, "could not ask whom to trust; asking again in a minute");
+        tracing::info!(
+            error,
+            "could not ask whom to trust; asking again in a minute"
+        );
     }
 }

@@ -48,7 +48,9 @@ impl Setting {
     pub(crate) fn find(name: &str) -> Option<Self> {
         let matches = |s: &Self| {
             let short = s.name().trim_start_matches("guildhall.");
-            [s.name(), short].iter().any(|n| n.eq_ignore_ascii_case(name))
+            [s.name(), short]
+                .iter()
+                .any(|n| n.eq_ignore_ascii_case(name))
         };
         Self::ALL.into_iter().find(matches)
     }
@@ -58,7 +60,11 @@ impl Options {
     /// The option's value as text; empty when not set.
     pub(crate) fn show(&self, setting: Setting) -> String {
         match setting {
-            Setting::Purpose => self.purpose.as_ref().map(ToString::to_string).unwrap_or_default(),
+            Setting::Purpose => self
+                .purpose
+                .as_ref()
+                .map(ToString::to_string)
+                .unwrap_or_default(),
             Setting::Partial => if self.partial { "on" } else { "off" }.to_owned(),
         }
     }
@@ -73,9 +79,10 @@ impl Options {
                     .map_err(|e| DoorError::invalid(format!("guildhall.purpose: {e}")))?;
                 self.purpose = Some(purpose);
             }
-            Setting::Partial => self.partial = switch(value).ok_or_else(|| {
-                DoorError::invalid("guildhall.partial is `on` or `off`")
-            })?,
+            Setting::Partial => {
+                self.partial = switch(value)
+                    .ok_or_else(|| DoorError::invalid("guildhall.partial is `on` or `off`"))?
+            }
         }
         Ok(())
     }
@@ -106,13 +113,19 @@ impl SessionRef {
     /// The session of a call.
     pub(crate) fn of(caller: &Caller, metadata: &MetadataMap, from: Option<SocketAddr>) -> Self {
         let cookie = cookie(metadata).map(|c| Key::Cookie(caller.principal.clone(), c));
-        Self { cookie, connection: Key::Connection(caller.id, from) }
+        Self {
+            cookie,
+            connection: Key::Connection(caller.id, from),
+        }
     }
 
     /// The session that a cookie just handed out will find.
     pub(crate) fn of_cookie(caller: &Caller, id: &str) -> Self {
         let key = Key::Cookie(caller.principal.clone(), id.to_owned());
-        Self { cookie: None, connection: key }
+        Self {
+            cookie: None,
+            connection: key,
+        }
     }
 
     /// Whether the client brought a cookie of ours.
@@ -131,17 +144,29 @@ pub(crate) struct Sessions(Cache<Key, Options>);
 
 impl Sessions {
     pub(crate) fn new(most: u64, idle: Duration) -> Self {
-        Self(Cache::builder().max_capacity(most).time_to_idle(idle).build())
+        Self(
+            Cache::builder()
+                .max_capacity(most)
+                .time_to_idle(idle)
+                .build(),
+        )
     }
 
     /// The options of a call: its headers, then its session's.
-    pub(crate) async fn options(&self, session: &SessionRef, metadata: &MetadataMap) -> Result<Options, DoorError> {
+    pub(crate) async fn options(
+        &self,
+        session: &SessionRef,
+        metadata: &MetadataMap,
+    ) -> Result<Options, DoorError> {
         let mut options = self.stored(session).await;
-        for (header, setting) in [(PURPOSE_HEADER, Setting::Purpose), (PARTIAL_HEADER, Setting::Partial)] {
+        for (header, setting) in [
+            (PURPOSE_HEADER, Setting::Purpose),
+            (PARTIAL_HEADER, Setting::Partial),
+        ] {
             if let Some(value) = metadata.get(header) {
-                let text = value
-                    .to_str()
-                    .map_err(|_| DoorError::invalid(format!("the header {header} is not plain text")))?;
+                let text = value.to_str().map_err(|_| {
+                    DoorError::invalid(format!("the header {header} is not plain text"))
+                })?;
                 options.set(setting, text.trim())?;
             }
         }
@@ -192,7 +217,9 @@ impl Cookie {
 pub(crate) fn fresh_cookie() -> Option<Cookie> {
     let mut id = [0; 16];
     SystemRandom::new().fill(&mut id).ok()?;
-    Some(Cookie { id: hex::encode(id) })
+    Some(Cookie {
+        id: hex::encode(id),
+    })
 }
 
 fn cookie(metadata: &MetadataMap) -> Option<String> {
@@ -230,16 +257,25 @@ mod tests {
         let mut options = Options::default();
         options.set(Setting::Purpose, "a").unwrap();
         sessions.keep(&session, options).await;
-        let found = sessions.options(&session, &metadata(&[(PURPOSE_HEADER, "b")])).await.unwrap();
+        let found = sessions
+            .options(&session, &metadata(&[(PURPOSE_HEADER, "b")]))
+            .await
+            .unwrap();
         assert_eq!(found.purpose, Some("b".parse().unwrap()));
-        let found = sessions.options(&session, &MetadataMap::new()).await.unwrap();
+        let found = sessions
+            .options(&session, &MetadataMap::new())
+            .await
+            .unwrap();
         assert_eq!(found.purpose, Some("a".parse().unwrap()));
     }
 
     #[tokio::test]
     async fn a_cookie_finds_nothing_for_another_principal() {
         let sessions = sessions();
-        let with_cookie = metadata(&[("cookie", "x=1; arrow_flight_session_id=0123456789abcdef0123456789abcdef")]);
+        let with_cookie = metadata(&[(
+            "cookie",
+            "x=1; arrow_flight_session_id=0123456789abcdef0123456789abcdef",
+        )]);
         let mine = SessionRef::of(&caller("ana", &[]), &with_cookie, None);
         let mut options = Options::default();
         options.set(Setting::Partial, "on").unwrap();
@@ -252,8 +288,16 @@ mod tests {
     #[tokio::test]
     async fn two_connections_with_one_credential_have_two_sessions() {
         let (sessions, ana) = (sessions(), caller("ana", &[]));
-        let one = SessionRef::of(&ana, &MetadataMap::new(), Some("127.0.0.1:1".parse().unwrap()));
-        let two = SessionRef::of(&ana, &MetadataMap::new(), Some("127.0.0.1:2".parse().unwrap()));
+        let one = SessionRef::of(
+            &ana,
+            &MetadataMap::new(),
+            Some("127.0.0.1:1".parse().unwrap()),
+        );
+        let two = SessionRef::of(
+            &ana,
+            &MetadataMap::new(),
+            Some("127.0.0.1:2".parse().unwrap()),
+        );
         let mut options = Options::default();
         options.set(Setting::Purpose, "a").unwrap();
         sessions.keep(&one, options).await;
@@ -264,7 +308,15 @@ mod tests {
     async fn a_closed_session_is_gone() {
         let sessions = sessions();
         let session = SessionRef::of(&caller("ana", &[]), &MetadataMap::new(), None);
-        sessions.keep(&session, Options { purpose: None, partial: true }).await;
+        sessions
+            .keep(
+                &session,
+                Options {
+                    purpose: None,
+                    partial: true,
+                },
+            )
+            .await;
         assert!(sessions.close(&session).await);
         assert!(!sessions.close(&session).await);
     }

@@ -78,7 +78,9 @@ impl fmt::Debug for Statement {
 
 impl fmt::Debug for Metadata {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Metadata").field("bytes", &self.command.len()).finish_non_exhaustive()
+        f.debug_struct("Metadata")
+            .field("bytes", &self.command.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -89,8 +91,14 @@ mod tests {
     #[test]
     fn debug_shows_no_literal() {
         let sql = "SELECT * FROM people WHERE name = 'Jane Doe'".to_owned();
-        let statement = Statement { sql, ..Statement::default() };
-        let ticket = Ticket { query: "q-1".into(), content: Some(Content::Statement(statement)) };
+        let statement = Statement {
+            sql,
+            ..Statement::default()
+        };
+        let ticket = Ticket {
+            query: "q-1".into(),
+            content: Some(Content::Statement(statement)),
+        };
         assert!(!format!("{ticket:?}").contains("Jane"));
     }
 }

@@ -51,8 +51,10 @@ impl View {
         purpose: &str,
     ) -> Result<Self, DoorError> {
         let asked = councils.iter().map(|council| async move {
-            let request =
-                CatalogueRequest { credential: Some(caller.credential.clone()), purpose: purpose.to_owned() };
+            let request = CatalogueRequest {
+                credential: Some(caller.credential.clone()),
+                purpose: purpose.to_owned(),
+            };
             (council, backend.catalogue(council, request).await)
         });
         let (mut answers, mut away) = (BTreeMap::new(), BTreeSet::new());
@@ -70,13 +72,22 @@ impl View {
         }
         let held = match (&caller.purposes, answers.get(&caller.principal.council)) {
             (Some(held), _) => held.clone(),
-            (None, Some(answer)) => answer.purposes.iter().filter_map(|p| p.parse().ok()).collect(),
+            (None, Some(answer)) => answer
+                .purposes
+                .iter()
+                .filter_map(|p| p.parse().ok())
+                .collect(),
             (None, None) => Vec::new(),
         };
         let version = version(&answers, &away);
         let catalogue = Catalogue::new(offers(&answers))
             .map_err(|e| DoorError::internal("read the catalogue", &e))?;
-        Ok(Self { catalogue: Arc::new(catalogue), version, held, away })
+        Ok(Self {
+            catalogue: Arc::new(catalogue),
+            version,
+            held,
+            away,
+        })
     }
 
     /// Every table, for tools that browse.
@@ -85,7 +96,10 @@ impl View {
     }
 }
 
-fn version(answers: &BTreeMap<&CouncilName, CatalogueResponse>, away: &BTreeSet<CouncilName>) -> Digest {
+fn version(
+    answers: &BTreeMap<&CouncilName, CatalogueResponse>,
+    away: &BTreeSet<CouncilName>,
+) -> Digest {
     let mut text = Vec::new();
     for (council, answer) in answers {
         text.extend_from_slice(council.as_str().as_bytes());
@@ -106,10 +120,15 @@ fn offers(answers: &BTreeMap<&CouncilName, CatalogueResponse>) -> Vec<Offer> {
         for entry in &answer.products {
             match offer(entry) {
                 // A council speaks of its own products only.
-                Some(offer) if offer.product.council == **council && offer.product.node.council == **council => {
+                Some(offer)
+                    if offer.product.council == **council
+                        && offer.product.node.council == **council =>
+                {
                     offers.push(offer);
                 }
-                _ => tracing::warn!(%council, "left a product out of the catalogue: it is not well formed"),
+                _ => {
+                    tracing::warn!(%council, "left a product out of the catalogue: it is not well formed")
+                }
             }
         }
     }
@@ -125,7 +144,10 @@ fn offer(entry: &CatalogueEntry) -> Option<Offer> {
     }
     let wire = <Product as Statement>::Wire::decode(envelope.payload.as_slice()).ok()?;
     let product = Product::from_wire(wire).ok()?;
-    Some(Offer { product, address: entry.address.clone() })
+    Some(Offer {
+        product,
+        address: entry.address.clone(),
+    })
 }
 
 fn listed(table: &CatalogueTable) -> Listed {
@@ -135,7 +157,13 @@ fn listed(table: &CatalogueTable) -> Listed {
         TableKind::Information => None,
     };
     let docs: HashMap<&str, &str> = product
-        .map(|p| p.product.columns.iter().map(|c| (c.name.as_str(), c.doc.as_str())).collect())
+        .map(|p| {
+            p.product
+                .columns
+                .iter()
+                .map(|c| (c.name.as_str(), c.doc.as_str()))
+                .collect()
+        })
         .unwrap_or_default();
     let fields: Vec<Field> = table
         .columns

@@ -46,7 +46,11 @@ pub(crate) fn schemas(command: CommandGetDbSchemas, listed: &[Listed]) -> Result
     if hopeless {
         return fallback;
     }
-    for (catalog, schema) in listed.iter().map(|t| (&t.catalog, &t.schema)).collect::<BTreeSet<_>>() {
+    for (catalog, schema) in listed
+        .iter()
+        .map(|t| (&t.catalog, &t.schema))
+        .collect::<BTreeSet<_>>()
+    {
         builder.append(catalog, schema);
     }
     builder.build().or(fallback)
@@ -86,8 +90,14 @@ fn empty_schemas() -> Result<RecordBatch> {
 }
 
 fn empty_tables(include_schema: bool) -> Result<RecordBatch> {
-    GetTablesBuilder::new(None::<String>, None::<String>, None::<String>, Vec::<String>::new(), include_schema)
-        .build()
+    GetTablesBuilder::new(
+        None::<String>,
+        None::<String>,
+        None::<String>,
+        Vec::<String>::new(),
+        include_schema,
+    )
+    .build()
 }
 
 #[cfg(test)]
@@ -114,30 +124,53 @@ mod tests {
         let batch = tables(CommandGetTables::default(), &listed()).unwrap();
         assert_eq!((batch.num_rows(), batch.num_columns()), (3, 4));
         assert_eq!(catalogs(&listed()).unwrap().num_rows(), 3);
-        assert_eq!(schemas(CommandGetDbSchemas::default(), &listed()).unwrap().num_rows(), 3);
+        assert_eq!(
+            schemas(CommandGetDbSchemas::default(), &listed())
+                .unwrap()
+                .num_rows(),
+            3
+        );
     }
 
     #[test]
     fn with_schemas_there_are_five_columns() {
-        let command = CommandGetTables { include_schema: true, ..Default::default() };
+        let command = CommandGetTables {
+            include_schema: true,
+            ..Default::default()
+        };
         assert_eq!(tables(command, &listed()).unwrap().num_columns(), 5);
     }
 
     #[test]
     fn a_statement_as_a_pattern_finds_nothing_and_fails_nothing() {
-        for pattern in ["SELECT * FROM (x) WHERE a LIKE '%\\".to_owned(), "%_".repeat(200_000)] {
-            let command = CommandGetTables { table_name_filter_pattern: Some(pattern), ..Default::default() };
+        for pattern in [
+            "SELECT * FROM (x) WHERE a LIKE '%\\".to_owned(),
+            "%_".repeat(200_000),
+        ] {
+            let command = CommandGetTables {
+                table_name_filter_pattern: Some(pattern),
+                ..Default::default()
+            };
             assert_eq!(tables(command, &listed()).unwrap().num_rows(), 0);
         }
     }
 
     #[test]
     fn filters_narrow() {
-        let command = CommandGetTables { catalog: Some("city".into()), ..Default::default() };
+        let command = CommandGetTables {
+            catalog: Some("city".into()),
+            ..Default::default()
+        };
         assert_eq!(tables(command, &listed()).unwrap().num_rows(), 1);
-        let command = CommandGetTables { table_types: vec![VIEW.into()], ..Default::default() };
+        let command = CommandGetTables {
+            table_types: vec![VIEW.into()],
+            ..Default::default()
+        };
         assert_eq!(tables(command, &listed()).unwrap().num_rows(), 1);
-        let command = CommandGetTables { catalog: Some(String::new()), ..Default::default() };
+        let command = CommandGetTables {
+            catalog: Some(String::new()),
+            ..Default::default()
+        };
         assert_eq!(tables(command, &listed()).unwrap().num_rows(), 0);
     }
 }

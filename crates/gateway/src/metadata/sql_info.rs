@@ -7,32 +7,121 @@ use arrow::array::RecordBatch;
 use arrow_flight::error::Result;
 use arrow_flight::sql::metadata::{SqlInfoData, SqlInfoDataBuilder};
 use arrow_flight::sql::{
-    CommandGetSqlInfo, SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel, SqlSupportedCaseSensitivity,
-    SqlSupportedGroupBy, SqlSupportedResultSetConcurrency, SqlSupportedResultSetType,
-    SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions, SqlSupportsConvert,
-    SqlTransactionIsolationLevel, SupportedSqlGrammar,
+    CommandGetSqlInfo, SqlInfo, SqlNullOrdering, SqlOuterJoinsSupportLevel,
+    SqlSupportedCaseSensitivity, SqlSupportedGroupBy, SqlSupportedResultSetConcurrency,
+    SqlSupportedResultSetType, SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions,
+    SqlSupportsConvert, SqlTransactionIsolationLevel, SupportedSqlGrammar,
 };
 use std::collections::BTreeMap;
 
 const NUMERIC: &[&str] = &[
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "cos", "cosh", "cot",
-    "degrees", "exp", "factorial", "floor", "gcd", "isnan", "iszero", "lcm", "ln", "log", "log10", "log2",
-    "nanvl", "pi", "power", "radians", "round", "signum", "sin", "sinh", "sqrt", "tan", "tanh", "trunc",
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cosh",
+    "cot",
+    "degrees",
+    "exp",
+    "factorial",
+    "floor",
+    "gcd",
+    "isnan",
+    "iszero",
+    "lcm",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "nanvl",
+    "pi",
+    "power",
+    "radians",
+    "round",
+    "signum",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
 ];
 const STRING: &[&str] = &[
-    "ascii", "bit_length", "btrim", "character_length", "chr", "concat", "concat_ws", "contains", "ends_with",
-    "find_in_set", "initcap", "left", "length", "levenshtein", "lower", "lpad", "ltrim", "octet_length",
-    "overlay", "repeat", "replace", "reverse", "right", "rpad", "rtrim", "split_part", "starts_with", "strpos",
-    "substr", "substr_index", "to_hex", "translate", "trim", "upper",
+    "ascii",
+    "bit_length",
+    "btrim",
+    "character_length",
+    "chr",
+    "concat",
+    "concat_ws",
+    "contains",
+    "ends_with",
+    "find_in_set",
+    "initcap",
+    "left",
+    "length",
+    "levenshtein",
+    "lower",
+    "lpad",
+    "ltrim",
+    "octet_length",
+    "overlay",
+    "repeat",
+    "replace",
+    "reverse",
+    "right",
+    "rpad",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substr_index",
+    "to_hex",
+    "translate",
+    "trim",
+    "upper",
 ];
 const DATETIME: &[&str] = &[
-    "current_date", "current_time", "date_bin", "date_part", "date_trunc", "extract", "from_unixtime",
-    "make_date", "now", "to_char", "to_date", "to_timestamp", "to_timestamp_micros", "to_timestamp_millis",
-    "to_timestamp_nanos", "to_timestamp_seconds", "to_unixtime",
+    "current_date",
+    "current_time",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "extract",
+    "from_unixtime",
+    "make_date",
+    "now",
+    "to_char",
+    "to_date",
+    "to_timestamp",
+    "to_timestamp_micros",
+    "to_timestamp_millis",
+    "to_timestamp_nanos",
+    "to_timestamp_seconds",
+    "to_unixtime",
 ];
-const SYSTEM: &[&str] = &["arrow_cast", "arrow_typeof", "coalesce", "greatest", "least", "nullif", "nvl", "nvl2"];
+const SYSTEM: &[&str] = &[
+    "arrow_cast",
+    "arrow_typeof",
+    "coalesce",
+    "greatest",
+    "least",
+    "nullif",
+    "nvl",
+    "nvl2",
+];
 // Words beyond SQL:2003 that the parser keeps for itself.
-const KEYWORDS: &[&str] = &["ANTI", "EXPLAIN", "ILIKE", "LIMIT", "OFFSET", "QUALIFY", "SEMI", "SHOW", "TRY_CAST"];
+const KEYWORDS: &[&str] = &[
+    "ANTI", "EXPLAIN", "ILIKE", "LIMIT", "OFFSET", "QUALIFY", "SEMI", "SHOW", "TRY_CAST",
+];
 
 /// The limits that tools are told.
 #[derive(Debug, Clone, Copy)]
@@ -69,7 +158,10 @@ fn server(b: &mut SqlInfoDataBuilder, limits: ServerLimits) {
     b.append(SqlInfo::FlightSqlServerSubstrait, false);
     b.append(SqlInfo::FlightSqlServerSubstraitMinVersion, "");
     b.append(SqlInfo::FlightSqlServerSubstraitMaxVersion, "");
-    b.append(SqlInfo::FlightSqlServerTransaction, SqlSupportedTransaction::None as i32);
+    b.append(
+        SqlInfo::FlightSqlServerTransaction,
+        SqlSupportedTransaction::None as i32,
+    );
     b.append(SqlInfo::FlightSqlServerCancel, true);
     b.append(SqlInfo::FlightSqlServerBulkIngestion, false);
     b.append(SqlInfo::FlightSqlServerIngestTransactionsSupported, false);
@@ -78,10 +170,19 @@ fn server(b: &mut SqlInfoDataBuilder, limits: ServerLimits) {
 }
 
 fn language(b: &mut SqlInfoDataBuilder) {
-    b.append(SqlInfo::SqlIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32);
+    b.append(
+        SqlInfo::SqlIdentifierCase,
+        SqlSupportedCaseSensitivity::SqlCaseSensitivityLowercase as i32,
+    );
     b.append(SqlInfo::SqlIdentifierQuoteChar, "\"");
-    b.append(SqlInfo::SqlQuotedIdentifierCase, SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown as i32);
-    b.append(SqlInfo::SqlNullOrdering, SqlNullOrdering::SqlNullsSortedHigh as i32);
+    b.append(
+        SqlInfo::SqlQuotedIdentifierCase,
+        SqlSupportedCaseSensitivity::SqlCaseSensitivityUnknown as i32,
+    );
+    b.append(
+        SqlInfo::SqlNullOrdering,
+        SqlNullOrdering::SqlNullsSortedHigh as i32,
+    );
     b.append(SqlInfo::SqlKeywords, KEYWORDS);
     b.append(SqlInfo::SqlNumericFunctions, NUMERIC);
     b.append(SqlInfo::SqlStringFunctions, STRING);
@@ -89,7 +190,10 @@ fn language(b: &mut SqlInfoDataBuilder) {
     b.append(SqlInfo::SqlDatetimeFunctions, DATETIME);
     b.append(SqlInfo::SqlSearchStringEscape, "\\");
     b.append(SqlInfo::SqlExtraNameCharacters, "");
-    b.append(SqlInfo::SqlSupportedGrammar, bits(&[SupportedSqlGrammar::SqlMinimumGrammar as i32]));
+    b.append(
+        SqlInfo::SqlSupportedGrammar,
+        bits(&[SupportedSqlGrammar::SqlMinimumGrammar as i32]),
+    );
     // Of SupportedAnsi92SqlGrammarLevel, entry level: bit 0.
     b.append(SqlInfo::SqlAnsi92SupportedLevel, bits(&[0]));
     b.append(SqlInfo::SqlSchemaTerm, "department");
@@ -126,7 +230,10 @@ fn abilities(b: &mut SqlInfoDataBuilder) {
     }
     b.append(
         SqlInfo::SqlSupportedGroupBy,
-        bits(&[SqlSupportedGroupBy::SqlGroupByUnrelated as i32, SqlSupportedGroupBy::SqlGroupByBeyondSelect as i32]),
+        bits(&[
+            SqlSupportedGroupBy::SqlGroupByUnrelated as i32,
+            SqlSupportedGroupBy::SqlGroupByBeyondSelect as i32,
+        ]),
     );
     b.append(
         SqlInfo::SqlOuterJoinsSupportLevel,
@@ -148,18 +255,34 @@ fn abilities(b: &mut SqlInfoDataBuilder) {
     );
     b.append(
         SqlInfo::SqlSupportedUnions,
-        bits(&[SqlSupportedUnions::SqlUnion as i32, SqlSupportedUnions::SqlUnionAll as i32]),
+        bits(&[
+            SqlSupportedUnions::SqlUnion as i32,
+            SqlSupportedUnions::SqlUnionAll as i32,
+        ]),
     );
     b.append(SqlInfo::SqlSupportsConvert, conversions());
-    let read_only = bits(&[SqlSupportedResultSetConcurrency::SqlResultSetConcurrencyReadOnly as i32]);
+    let read_only =
+        bits(&[SqlSupportedResultSetConcurrency::SqlResultSetConcurrencyReadOnly as i32]);
     b.append(
         SqlInfo::SqlSupportedResultSetTypes,
         bits(&[SqlSupportedResultSetType::SqlResultSetTypeForwardOnly as i32]),
     );
-    b.append(SqlInfo::SqlSupportedConcurrenciesForResultSetUnspecified, 0_i32);
-    b.append(SqlInfo::SqlSupportedConcurrenciesForResultSetForwardOnly, read_only);
-    b.append(SqlInfo::SqlSupportedConcurrenciesForResultSetScrollSensitive, 0_i32);
-    b.append(SqlInfo::SqlSupportedConcurrenciesForResultSetScrollInsensitive, 0_i32);
+    b.append(
+        SqlInfo::SqlSupportedConcurrenciesForResultSetUnspecified,
+        0_i32,
+    );
+    b.append(
+        SqlInfo::SqlSupportedConcurrenciesForResultSetForwardOnly,
+        read_only,
+    );
+    b.append(
+        SqlInfo::SqlSupportedConcurrenciesForResultSetScrollSensitive,
+        0_i32,
+    );
+    b.append(
+        SqlInfo::SqlSupportedConcurrenciesForResultSetScrollInsensitive,
+        0_i32,
+    );
 }
 
 fn sizes(b: &mut SqlInfoDataBuilder, limits: ServerLimits) {
@@ -192,7 +315,10 @@ fn sizes(b: &mut SqlInfoDataBuilder, limits: ServerLimits) {
 
 fn transactions(b: &mut SqlInfoDataBuilder) {
     // JDBC reads the default level as a long, the set of levels as an int.
-    b.append(SqlInfo::SqlDefaultTransactionIsolation, i64::from(SqlTransactionIsolationLevel::SqlTransactionNone as i32));
+    b.append(
+        SqlInfo::SqlDefaultTransactionIsolation,
+        i64::from(SqlTransactionIsolationLevel::SqlTransactionNone as i32),
+    );
     b.append(SqlInfo::SqlTransactionsSupported, false);
     b.append(
         SqlInfo::SqlSupportedTransactionsIsolationLevels,
@@ -205,18 +331,32 @@ fn transactions(b: &mut SqlInfoDataBuilder) {
 
 fn conversions() -> BTreeMap<i32, Vec<i32>> {
     use SqlSupportsConvert as C;
-    let numbers =
-        [C::SqlConvertTinyint, C::SqlConvertSmallint, C::SqlConvertInteger, C::SqlConvertBigint, C::SqlConvertReal,
-            C::SqlConvertFloat, C::SqlConvertDecimal, C::SqlConvertNumeric];
+    let numbers = [
+        C::SqlConvertTinyint,
+        C::SqlConvertSmallint,
+        C::SqlConvertInteger,
+        C::SqlConvertBigint,
+        C::SqlConvertReal,
+        C::SqlConvertFloat,
+        C::SqlConvertDecimal,
+        C::SqlConvertNumeric,
+    ];
     let texts = [C::SqlConvertChar, C::SqlConvertVarchar];
     let moments = [C::SqlConvertDate, C::SqlConvertTime, C::SqlConvertTimestamp];
-    let codes = |list: &[&[C]]| list.iter().flat_map(|l| l.iter().map(|c| *c as i32)).collect::<Vec<_>>();
+    let codes = |list: &[&[C]]| {
+        list.iter()
+            .flat_map(|l| l.iter().map(|c| *c as i32))
+            .collect::<Vec<_>>()
+    };
     let mut map = BTreeMap::new();
     for number in numbers {
         map.insert(number as i32, codes(&[&numbers, &texts]));
     }
     for text in texts {
-        map.insert(text as i32, codes(&[&numbers, &texts, &moments, &[C::SqlConvertBit]]));
+        map.insert(
+            text as i32,
+            codes(&[&numbers, &texts, &moments, &[C::SqlConvertBit]]),
+        );
     }
     for moment in moments {
         map.insert(moment as i32, codes(&[&moments, &texts]));
@@ -235,23 +375,40 @@ mod tests {
     use arrow::array::{AsArray, UnionArray};
     use arrow::datatypes::UInt32Type;
 
-    const LIMITS: ServerLimits = ServerLimits { statement: 1_000_000, handle_ms: 3_600_000, statements: 8 };
+    const LIMITS: ServerLimits = ServerLimits {
+        statement: 1_000_000,
+        handle_ms: 3_600_000,
+        statements: 8,
+    };
 
     #[test]
     fn every_value_that_flight_sql_defines_is_served() {
         let batch = sql_info(CommandGetSqlInfo { info: vec![] }, LIMITS).unwrap();
-        let served: Vec<u32> = batch.column(0).as_primitive::<UInt32Type>().values().to_vec();
-        let defined: Vec<u32> =
-            (0..2000).filter(|n| SqlInfo::try_from(*n).is_ok()).map(|n| u32::try_from(n).unwrap()).collect();
+        let served: Vec<u32> = batch
+            .column(0)
+            .as_primitive::<UInt32Type>()
+            .values()
+            .to_vec();
+        let defined: Vec<u32> = (0..2000)
+            .filter(|n| SqlInfo::try_from(*n).is_ok())
+            .map(|n| u32::try_from(n).unwrap())
+            .collect();
         assert_eq!(served, defined);
     }
 
     #[test]
     fn values_stand_where_drivers_cast_them_to() {
         let member = |info: SqlInfo| {
-            let asked = CommandGetSqlInfo { info: vec![u32::try_from(info as i32).unwrap()] };
+            let asked = CommandGetSqlInfo {
+                info: vec![u32::try_from(info as i32).unwrap()],
+            };
             let batch = sql_info(asked, LIMITS).unwrap();
-            let union: UnionArray = batch.column(1).as_any().downcast_ref::<UnionArray>().unwrap().clone();
+            let union: UnionArray = batch
+                .column(1)
+                .as_any()
+                .downcast_ref::<UnionArray>()
+                .unwrap()
+                .clone();
             union.type_id(0)
         };
         assert_eq!(member(SqlInfo::FlightSqlServerName), 0);

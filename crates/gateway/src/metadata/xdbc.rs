@@ -3,7 +3,9 @@
 use arrow::array::RecordBatch;
 use arrow_flight::error::Result;
 use arrow_flight::sql::metadata::{XdbcTypeInfo, XdbcTypeInfoDataBuilder};
-use arrow_flight::sql::{CommandGetXdbcTypeInfo, Nullable, Searchable, XdbcDataType, XdbcDatetimeSubcode};
+use arrow_flight::sql::{
+    CommandGetXdbcTypeInfo, Nullable, Searchable, XdbcDataType, XdbcDatetimeSubcode,
+};
 
 /// The answer to GetXdbcTypeInfo.
 pub(crate) fn xdbc_type_info(command: CommandGetXdbcTypeInfo) -> Result<RecordBatch> {
@@ -18,7 +20,10 @@ fn types() -> Vec<XdbcTypeInfo> {
     use XdbcDataType as T;
     use XdbcDatetimeSubcode as S;
     vec![
-        XdbcTypeInfo { unsigned_attribute: None, ..plain("BOOLEAN", T::XdbcBit, 1) },
+        XdbcTypeInfo {
+            unsigned_attribute: None,
+            ..plain("BOOLEAN", T::XdbcBit, 1)
+        },
         number("TINYINT", T::XdbcTinyint, 8, 2),
         number("SMALLINT", T::XdbcSmallint, 16, 2),
         number("INTEGER", T::XdbcInteger, 32, 2),
@@ -48,10 +53,24 @@ fn types() -> Vec<XdbcTypeInfo> {
         },
         moment("DATE", T::XdbcDate, S::XdbcSubcodeYear, "DATE '", 10, 0),
         moment("TIME", T::XdbcTime, S::XdbcSubcodeTime, "TIME '", 15, 6),
-        moment("TIMESTAMP", T::XdbcTimestamp, S::XdbcSubcodeTimestamp, "TIMESTAMP '", 26, 6),
+        moment(
+            "TIMESTAMP",
+            T::XdbcTimestamp,
+            S::XdbcSubcodeTimestamp,
+            "TIMESTAMP '",
+            26,
+            6,
+        ),
         XdbcTypeInfo {
             interval_precision: Some(9),
-            ..moment("INTERVAL", T::XdbcInterval, S::XdbcSubcodeDayToSecond, "INTERVAL '", 32, 9)
+            ..moment(
+                "INTERVAL",
+                T::XdbcInterval,
+                S::XdbcSubcodeDayToSecond,
+                "INTERVAL '",
+                32,
+                9,
+            )
         },
     ]
 }
@@ -118,7 +137,9 @@ mod tests {
     fn one_type_can_be_asked_for() {
         let all = xdbc_type_info(CommandGetXdbcTypeInfo { data_type: None }).unwrap();
         assert_eq!(all.num_rows(), types().len());
-        let one = CommandGetXdbcTypeInfo { data_type: Some(XdbcDataType::XdbcVarchar as i32) };
+        let one = CommandGetXdbcTypeInfo {
+            data_type: Some(XdbcDataType::XdbcVarchar as i32),
+        };
         assert_eq!(xdbc_type_info(one).unwrap().num_rows(), 1);
     }
 }

@@ -15,7 +15,8 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::sql::{
     ActionCreatePreparedStatementRequest, ActionCreatePreparedStatementResult, Any,
-    CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult, ProstMessageExt,
+    CommandPreparedStatementQuery, CommandStatementQuery, DoPutPreparedStatementResult,
+    ProstMessageExt,
 };
 use arrow_flight::{Action, FlightData, FlightDescriptor, FlightInfo, Ticket};
 use async_trait::async_trait;
@@ -26,7 +27,7 @@ use datafusion::catalog::{
 use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use datafusion::prelude::{SessionContext, DataFrame};
+use datafusion::prelude::{DataFrame, SessionContext};
 use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use guildhall_client::arrow_message::ArrowEncoder;
@@ -36,7 +37,9 @@ use guildhall_model::{ColumnClass, CouncilName, Digest, MockClock, ReleaseClass}
 use guildhall_plan::profile::{FragmentLimits, decode};
 use guildhall_plan::remote::Fragment;
 use guildhall_plan::session::{bare_builder, base_config};
-use guildhall_proto::authority::v1::{CatalogueEntry, CatalogueRequest, CatalogueResponse, IssueGrantsRequest};
+use guildhall_proto::authority::v1::{
+    CatalogueEntry, CatalogueRequest, CatalogueResponse, IssueGrantsRequest,
+};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_proto::node::v1::ArrowMessage;
 use prost::Message;
@@ -54,9 +57,13 @@ pub(super) const PASSWORD: &str = "correct horse";
 
 /// Rows of every department: `car_park`, `spaces`.
 fn rows(council: &str) -> RecordBatch {
-    let parks: ArrayRef = Arc::new(StringArray::from(vec![format!("{council} 1"), format!("{council} 2")]));
+    let parks: ArrayRef = Arc::new(StringArray::from(vec![
+        format!("{council} 1"),
+        format!("{council} 2"),
+    ]));
     let spaces: ArrayRef = Arc::new(Int64Array::from(vec![Some(10), Some(30)]));
-    RecordBatch::try_from_iter_with_nullable([("car_park", parks, true), ("spaces", spaces, true)]).unwrap()
+    RecordBatch::try_from_iter_with_nullable([("car_park", parks, true), ("spaces", spaces, true)])
+        .unwrap()
 }
 
 fn product(council: &str) -> Product {
@@ -80,11 +87,15 @@ fn product(council: &str) -> Product {
         columns: vec![column("car_park"), column("spaces")],
         dimensions: vec![],
         measures: vec![],
-        arrow_schema: crate::encode::schema_bytes(&rows(council).schema()).unwrap().to_vec(),
+        arrow_schema: crate::encode::schema_bytes(&rows(council).schema())
+            .unwrap()
+            .to_vec(),
         definition: Digest::of(council.as_bytes()),
         row_count: Some(2),
         always_reads: BTreeSet::new(),
-        node: format!("spiffe://{council}/parking/node/parking-1").parse().unwrap(),
+        node: format!("spiffe://{council}/parking/node/parking-1")
+            .parse()
+            .unwrap(),
     }
 }
 
@@ -103,7 +114,11 @@ pub(super) struct Parties {
 
 impl Parties {
     fn here(&self, party: Party) -> Result<(), PartyError> {
-        if self.away.lock().unwrap().contains(&party) { Err(PartyError::Away(party)) } else { Ok(()) }
+        if self.away.lock().unwrap().contains(&party) {
+            Err(PartyError::Away(party))
+        } else {
+            Ok(())
+        }
     }
 
     pub(super) fn goes_away(&self, party: Party) {
@@ -117,11 +132,17 @@ impl Parties {
         let rows = rows(council);
         let table = MemTable::try_new(rows.schema(), vec![vec![rows]]).unwrap();
         let (schema, catalog) = (MemorySchemaProvider::new(), MemoryCatalogProvider::new());
-        schema.register_table("occupancy".into(), Arc::new(table)).unwrap();
-        catalog.register_schema("parking", Arc::new(schema)).unwrap();
+        schema
+            .register_table("occupancy".into(), Arc::new(table))
+            .unwrap();
+        catalog
+            .register_schema("parking", Arc::new(schema))
+            .unwrap();
         let catalogs = MemoryCatalogProviderList::new();
         catalogs.register_catalog(council.into(), Arc::new(catalog));
-        let state = bare_builder(base_config()).with_catalog_list(Arc::new(catalogs)).build();
+        let state = bare_builder(base_config())
+            .with_catalog_list(Arc::new(catalogs))
+            .build();
         let plan = decode(&fragment.bytes, &state, &FragmentLimits::default()).unwrap();
         let context = SessionContext::new_with_state(state);
         let plan = DataFrame::new(context.state(), plan);
@@ -164,14 +185,28 @@ impl Drop for Open {
 
 #[async_trait]
 impl Backend for Parties {
-    async fn sign_in(&self, council: &CouncilName, account: &str, password: &str) -> Result<Envelope, PartyError> {
+    async fn sign_in(
+        &self,
+        council: &CouncilName,
+        account: &str,
+        password: &str,
+    ) -> Result<Envelope, PartyError> {
         let party = Party::Authority(council.clone());
         self.here(party.clone())?;
         if password != PASSWORD {
             let message = "no".into();
-            return Err(PartyError::Refused { party, code: Code::Unauthenticated, message });
+            return Err(PartyError::Refused {
+                party,
+                code: Code::Unauthenticated,
+                message,
+            });
         }
-        Ok(credentials::token(&self.key, council.as_str(), account, &["planning"]))
+        Ok(credentials::token(
+            &self.key,
+            council.as_str(),
+            account,
+            &["planning"],
+        ))
     }
 
     async fn catalogue(
@@ -181,8 +216,15 @@ impl Backend for Parties {
     ) -> Result<CatalogueResponse, PartyError> {
         self.here(Party::Authority(council.clone()))?;
         let product = envelope::sign(&product(council.as_str()), &self.key).encode_to_vec();
-        let entry = CatalogueEntry { product, address: "127.0.0.1:1".into() };
-        Ok(CatalogueResponse { principal: None, purposes: vec!["planning".into()], products: vec![entry] })
+        let entry = CatalogueEntry {
+            product,
+            address: "127.0.0.1:1".into(),
+        };
+        Ok(CatalogueResponse {
+            principal: None,
+            purposes: vec!["planning".into()],
+            products: vec![entry],
+        })
     }
 
     async fn issue_grants(
@@ -191,11 +233,16 @@ impl Backend for Parties {
         request: IssueGrantsRequest,
     ) -> Result<Vec<Envelope>, PartyError> {
         self.here(Party::Authority(council.clone()))?;
-        self.granted.fetch_add(request.fragments.len(), Ordering::SeqCst);
+        self.granted
+            .fetch_add(request.fragments.len(), Ordering::SeqCst);
         Ok(vec![Envelope::default(); request.fragments.len()])
     }
 
-    async fn run(&self, fragment: &Fragment, _: Envelope) -> Result<SendableRecordBatchStream, PartyError> {
+    async fn run(
+        &self,
+        fragment: &Fragment,
+        _: Envelope,
+    ) -> Result<SendableRecordBatchStream, PartyError> {
         self.execute(fragment).await
     }
 
@@ -223,7 +270,11 @@ pub(super) struct City {
 
 impl City {
     pub(super) async fn start() -> Self {
-        Self::with(Limits { ticket_seconds: 60, ..Limits::default() }).await
+        Self::with(Limits {
+            ticket_seconds: 60,
+            ..Limits::default()
+        })
+        .await
     }
 
     pub(super) async fn with(limits: Limits) -> Self {
@@ -251,20 +302,33 @@ impl City {
         let address = listener.local_addr().unwrap();
         let router = Server::builder().add_service(service(Door(Arc::new(inner))));
         guildhall_telemetry::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
-        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
-        Self { parties, clock, channel }
+        let channel = Channel::from_shared(format!("http://{address}"))
+            .unwrap()
+            .connect()
+            .await
+            .unwrap();
+        Self {
+            parties,
+            clock,
+            channel,
+        }
     }
 
     /// A client that shows nothing.
     pub(super) fn stranger(&self) -> Client {
-        let inner = FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(16 << 20);
-        Client { inner, headers: Vec::new() }
+        let inner =
+            FlightServiceClient::new(self.channel.clone()).max_decoding_message_size(16 << 20);
+        Client {
+            inner,
+            headers: Vec::new(),
+        }
     }
 
     /// A signed-in client of northmoor's.
     pub(super) fn client(&self, name: &str, purposes: &[&str]) -> Client {
         let token = credentials::token(&self.parties.key, "northmoor", name, purposes);
-        self.stranger().header("authorization", format!("Bearer {}", token_text(&token)))
+        self.stranger()
+            .header("authorization", format!("Bearer {}", token_text(&token)))
     }
 
     /// A client that needs not name its purpose.
@@ -319,14 +383,24 @@ impl Client {
 
     pub(super) async fn info(&self, command: impl ProstMessageExt) -> Result<FlightInfo, Status> {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        Ok(self.inner.clone().get_flight_info(self.request(descriptor)).await?.into_inner())
+        Ok(self
+            .inner
+            .clone()
+            .get_flight_info(self.request(descriptor))
+            .await?
+            .into_inner())
     }
 
     pub(super) async fn get(&self, ticket: Ticket) -> Result<Fetched, Status> {
         let response = self.inner.clone().do_get(self.request(ticket)).await?;
-        let missing = response.metadata().get("x-guildhall-missing").map(|v| v.to_str().unwrap().to_owned());
+        let missing = response
+            .metadata()
+            .get("x-guildhall-missing")
+            .map(|v| v.to_str().unwrap().to_owned());
         let messages: Vec<FlightData> = response.into_inner().try_collect().await?;
-        let last_words = messages.last().map(|m| String::from_utf8(m.app_metadata.to_vec()).unwrap());
+        let last_words = messages
+            .last()
+            .map(|m| String::from_utf8(m.app_metadata.to_vec()).unwrap());
         let stream = stream::iter(messages.into_iter().map(Ok::<_, FlightError>)).boxed();
         let mut decoded = FlightRecordBatchStream::new_from_flight_data(stream);
         let mut batches = Vec::new();
@@ -334,7 +408,12 @@ impl Client {
             batches.push(batch.unwrap());
         }
         let schema = decoded.schema().unwrap().clone();
-        Ok(Fetched { schema, batches, missing, last_words: last_words.unwrap_or_default() })
+        Ok(Fetched {
+            schema,
+            batches,
+            missing,
+            last_words: last_words.unwrap_or_default(),
+        })
     }
 
     pub(super) async fn fetch(&self, info: &FlightInfo) -> Result<Fetched, Status> {
@@ -345,24 +424,54 @@ impl Client {
         let info = self.info(statement(sql)).await?;
         let fetched = self.fetch(&info).await?;
         let declared = info.try_decode_schema().unwrap();
-        assert_eq!(*fetched.schema, declared, "the stream's schema is the declared one");
+        assert_eq!(
+            *fetched.schema, declared,
+            "the stream's schema is the declared one"
+        );
         Ok(fetched)
     }
 
     pub(super) async fn act(&self, name: &str, body: Vec<u8>) -> Result<Vec<Vec<u8>>, Status> {
-        let action = Action { r#type: name.into(), body: body.into() };
-        let results = self.inner.clone().do_action(self.request(action)).await?.into_inner();
-        Ok(results.try_collect::<Vec<_>>().await?.into_iter().map(|r| r.body.to_vec()).collect())
+        let action = Action {
+            r#type: name.into(),
+            body: body.into(),
+        };
+        let results = self
+            .inner
+            .clone()
+            .do_action(self.request(action))
+            .await?
+            .into_inner();
+        Ok(results
+            .try_collect::<Vec<_>>()
+            .await?
+            .into_iter()
+            .map(|r| r.body.to_vec())
+            .collect())
     }
 
-    pub(super) async fn prepare(&self, sql: &str) -> Result<ActionCreatePreparedStatementResult, Status> {
-        let request = ActionCreatePreparedStatementRequest { query: sql.into(), transaction_id: None };
-        let body = self.act("CreatePreparedStatement", request.as_any().encode_to_vec()).await?;
-        Ok(Any::decode(body[0].as_slice()).unwrap().unpack().unwrap().unwrap())
+    pub(super) async fn prepare(
+        &self,
+        sql: &str,
+    ) -> Result<ActionCreatePreparedStatementResult, Status> {
+        let request = ActionCreatePreparedStatementRequest {
+            query: sql.into(),
+            transaction_id: None,
+        };
+        let body = self
+            .act("CreatePreparedStatement", request.as_any().encode_to_vec())
+            .await?;
+        Ok(Any::decode(body[0].as_slice())
+            .unwrap()
+            .unpack()
+            .unwrap()
+            .unwrap())
     }
 
     pub(super) async fn bind(&self, handle: &[u8], batch: RecordBatch) -> Result<Vec<u8>, Status> {
-        let command = CommandPreparedStatementQuery { prepared_statement_handle: handle.to_vec().into() };
+        let command = CommandPreparedStatementQuery {
+            prepared_statement_handle: handle.to_vec().into(),
+        };
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
         let messages: Vec<FlightData> = arrow_flight::encode::FlightDataEncoderBuilder::new()
             .with_flight_descriptor(Some(descriptor))
@@ -370,7 +479,12 @@ impl Client {
             .try_collect()
             .await
             .unwrap();
-        let mut results = self.inner.clone().do_put(self.request(stream::iter(messages))).await?.into_inner();
+        let mut results = self
+            .inner
+            .clone()
+            .do_put(self.request(stream::iter(messages)))
+            .await?
+            .into_inner();
         let result = results.message().await?.unwrap();
         let result = DoPutPreparedStatementResult::decode(result.app_metadata).unwrap();
         Ok(result.prepared_statement_handle.unwrap().to_vec())
@@ -378,9 +492,14 @@ impl Client {
 }
 
 pub(super) fn statement(sql: &str) -> CommandStatementQuery {
-    CommandStatementQuery { query: sql.into(), transaction_id: None }
+    CommandStatementQuery {
+        query: sql.into(),
+        transaction_id: None,
+    }
 }
 
 pub(super) fn prepared(handle: &[u8]) -> CommandPreparedStatementQuery {
-    CommandPreparedStatementQuery { prepared_statement_handle: handle.to_vec().into() }
+    CommandPreparedStatementQuery {
+        prepared_statement_handle: handle.to_vec().into(),
+    }
 }

@@ -7,8 +7,7 @@ use arrow::datatypes::Int64Type;
 use std::sync::atomic::Ordering;
 use tonic::Code;
 
-const UNION: &str =
-    "SELECT council, sum(spaces) AS spaces FROM city.parking.occupancy GROUP BY council ORDER BY council";
+const UNION: &str = "SELECT council, sum(spaces) AS spaces FROM city.parking.occupancy GROUP BY council ORDER BY council";
 const NORTH: &str = "SELECT car_park, spaces FROM northmoor.parking.occupancy";
 
 #[tokio::test]
@@ -28,7 +27,13 @@ async fn a_node_that_is_away_is_named() {
     for sql in [UNION, "SELECT car_park FROM southsea.parking.occupancy"] {
         let refused = city.ana().ask(sql).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-        assert!(refused.message().contains("department `parking` of `southsea`"), "{}", refused.message());
+        assert!(
+            refused
+                .message()
+                .contains("department `parking` of `southsea`"),
+            "{}",
+            refused.message()
+        );
     }
     assert_eq!(city.ana().ask(NORTH).await.unwrap().rows(), 2);
 }
@@ -53,11 +58,23 @@ async fn an_authority_that_is_away_is_named_and_others_answer() {
     for sql in [UNION, "SELECT car_park FROM southsea.parking.occupancy"] {
         let refused = city.ana().ask(sql).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unavailable, "{refused:?}");
-        assert!(refused.message().contains("the authority of `southsea`"), "{}", refused.message());
+        assert!(
+            refused.message().contains("the authority of `southsea`"),
+            "{}",
+            refused.message()
+        );
     }
     assert_eq!(city.ana().ask(NORTH).await.unwrap().rows(), 2);
-    let fetched = city.ana().header("x-guildhall-partial", "on").ask(UNION).await.unwrap();
-    assert_eq!((fetched.rows(), fetched.missing.as_deref()), (1, Some("southsea")));
+    let fetched = city
+        .ana()
+        .header("x-guildhall-partial", "on")
+        .ask(UNION)
+        .await
+        .unwrap();
+    assert_eq!(
+        (fetched.rows(), fetched.missing.as_deref()),
+        (1, Some("southsea"))
+    );
     // It is back: so is its council, at once.
     city.parties.away.lock().unwrap().clear();
     assert_eq!(city.ana().ask(UNION).await.unwrap().rows(), 2);
@@ -70,7 +87,11 @@ async fn an_authority_that_goes_after_planning_is_named() {
     city.parties.goes_away(City::authority("southsea"));
     let refused = city.ana().fetch(&info).await.unwrap_err();
     assert_eq!(refused.code(), Code::Unavailable);
-    assert!(refused.message().contains("the authority of `southsea`"), "{}", refused.message());
+    assert!(
+        refused.message().contains("the authority of `southsea`"),
+        "{}",
+        refused.message()
+    );
 }
 
 #[tokio::test]
@@ -85,12 +106,25 @@ async fn every_fetch_asks_for_its_own_grants() {
 
 #[tokio::test]
 async fn a_principal_has_so_many_queries_at_once() {
-    let city = City::with(Limits { queries_per_principal: 1, ..Limits::default() }).await;
+    let city = City::with(Limits {
+        queries_per_principal: 1,
+        ..Limits::default()
+    })
+    .await;
     city.parties.endless.store(true, Ordering::SeqCst);
     let ana = city.ana();
     let info = ana.info(statement(NORTH)).await.unwrap();
     let ticket = info.endpoint[0].ticket.clone().unwrap();
-    let mut first = ana.inner.clone().do_get(ana.request(ticket)).await.unwrap().into_inner();
+    let mut first = ana
+        .inner
+        .clone()
+        .do_get(ana.request(ticket))
+        .await
+        .unwrap()
+        .into_inner();
     first.message().await.unwrap().unwrap();
-    assert_eq!(ana.fetch(&info).await.unwrap_err().code(), Code::ResourceExhausted);
+    assert_eq!(
+        ana.fetch(&info).await.unwrap_err().code(),
+        Code::ResourceExhausted
+    );
 }
