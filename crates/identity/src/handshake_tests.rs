@@ -1,10 +1,11 @@
 //! Connections as they happen: real sockets, a clock that stands still.
 
 use crate::authority::CertificateAuthority;
+use crate::caller::{peer_chain, require_peer};
 use crate::credential::Identity;
 use crate::dial::{Dialer, enrol_channel};
 use crate::enrolment::EnrolmentCode;
-use crate::serve::{Running, peer_chain, require_peer, serve, server_builder};
+use crate::serve::{Running, serve, server_builder};
 use crate::tls::{ClientAuth, ServerTls, client_config, provider};
 use crate::trust::TrustStore;
 use crate::verify::tests::{authority, bundle, identity, now, peer, trust};
@@ -212,6 +213,22 @@ async fn a_stalled_handshake_holds_up_nobody_else() {
         .await
         .unwrap();
     assert!(matches!(cut, Ok(0) | Err(_)));
+}
+
+#[tokio::test]
+async fn a_peer_that_shakes_hands_and_says_nothing_is_cut_off() {
+    let city = City::new();
+    let node = city.serve(NODE, ClientAuth::Required).await;
+    let stream = TcpStream::connect(node.address()).await.unwrap();
+    let name = ServerName::try_from("127.0.0.1").unwrap();
+    let mut stream = TlsConnector::from(Arc::new(city.named(GATEWAY)))
+        .connect(name, stream)
+        .await
+        .unwrap();
+    // The server's own settings come first.
+    let mut read = Vec::new();
+    let cut = tokio::time::timeout(Duration::from_secs(20), stream.read_to_end(&mut read)).await;
+    assert!(cut.is_ok(), "still open after 20 s");
 }
 
 #[tokio::test]

@@ -12,7 +12,9 @@
 #![warn(missing_docs)]
 
 mod authority;
+mod caller;
 mod certificate;
+mod connection;
 mod credential;
 mod dial;
 mod enrolment;
@@ -27,6 +29,7 @@ mod trust;
 mod verify;
 
 pub use authority::{CertificateAuthority, new_key_and_csr};
+pub use caller::{peer_chain, peer_of, remote_of, require_peer};
 pub use certificate::{PeerCertificate, read_chain};
 pub use credential::Identity;
 pub use dial::{DialError, Dialer, enrol_channel};
@@ -34,7 +37,7 @@ pub use enrolment::{EnrolmentCode, EnrolmentCodeError};
 pub use error::IdentityError;
 pub use files::{load_secret, load_signing_key, save_secret, save_signing_key};
 pub use renewal::keep_renewed;
-pub use serve::{Running, peer_chain, peer_of, remote_of, require_peer, serve, server_builder};
+pub use serve::{Running, serve, server_builder};
 pub use tls::{ClientAuth, ServerTls};
 pub use trust::TrustStore;
 pub use verify::Expect;

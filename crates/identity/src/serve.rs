@@ -1,30 +1,25 @@
 //! Serving gRPC to peers whose names are known.
 
-use crate::certificate::PeerCertificate;
+use crate::caller::Caller;
+use crate::connection::PeerStream;
 use crate::error::IdentityError;
 use crate::tls::ServerTls;
 use crate::verify::{is_certificate_refusal, plain};
-use guildhall_model::{PeerId, SharedClock, Timestamp};
 use guildhall_telemetry::error_chain;
 use std::fmt;
-use std::future::Future as _;
-use std::io::{self, IoSlice};
+use std::io;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncWrite, BufReader, ReadBuf};
+use tokio::io::BufReader;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 use tokio_stream::wrappers::ReceiverStream;
-use tokio_util::sync::{CancellationToken, WaitForCancellationFutureOwned};
+use tokio_util::sync::CancellationToken;
 use tonic::transport::Server;
-use tonic::transport::server::{Connected, Router};
-use tonic::{Request, Status};
+use tonic::transport::server::Router;
 
 pub(crate) const STREAM_WINDOW: u32 = 4 * 1024 * 1024;
 pub(crate) const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
@@ -35,8 +30,12 @@ pub(crate) const SOCKET_BUFFER: usize = 256 * 1024;
 pub(crate) const TLS_BUFFER: usize = 256 * 1024;
 const STREAMS_PER_CONNECTION: u32 = 256;
 const HANDSHAKE_WITHIN: Duration = Duration::from_secs(5);
+/// The first bytes of HTTP/2 after the handshake.
+const SPEAK_WITHIN: Duration = Duration::from_secs(5);
 /// Strangers who have not finished their handshake. More are turned away.
 const HANDSHAKES_AT_ONCE: usize = 1024;
+/// Handshakes included. More are turned away.
+const CONNECTIONS_AT_ONCE: usize = 4096;
 /// So that a connection does not long outlive the certificate it was opened with.
 const CONNECTION_AGE: Duration = Duration::from_secs(3600);
 const DRAIN: Duration = Duration::from_secs(5);
@@ -133,7 +132,7 @@ pub fn serve(
         tls,
         connections,
         kill: kill.clone(),
-        limit: HANDSHAKES_AT_ONCE,
+        places: Arc::new(Semaphore::new(CONNECTIONS_AT_ONCE)),
     };
     guildhall_telemetry::spawn(door.keep(listener, shutdown.clone()));
     let signal = shutdown.clone().cancelled_owned();
@@ -154,11 +153,12 @@ pub fn serve(
 }
 
 /// Accepts connections and shakes hands.
+#[derive(Clone)]
 struct Door {
     tls: ServerTls,
     connections: mpsc::Sender<io::Result<PeerStream>>,
     kill: CancellationToken,
-    limit: usize,
+    places: Arc<Semaphore>,
 }
 
 impl Door {
@@ -169,16 +169,12 @@ impl Door {
                 () = shutdown.cancelled() => return,
                 Some(_) = handshakes.join_next() => {}
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, remote)) if handshakes.len() < self.limit => {
-                        handshakes.spawn(greet(
-                            self.tls.clone(),
-                            stream,
-                            remote,
-                            self.connections.clone(),
-                            self.kill.clone(),
-                        ));
-                    }
-                    Ok((_, remote)) => tracing::warn!(%remote, "turned away: too many handshakes under way"),
+                    Ok((stream, remote)) => match self.place(handshakes.len()) {
+                        Some(place) => {
+                            handshakes.spawn(self.clone().greet(stream, remote, place));
+                        }
+                        None => tracing::warn!(%remote, "turned away: too many connections"),
+                    },
                     // Out of file descriptors, most likely: connections that end give some back.
                     Err(error) => {
                         tracing::warn!(%error, "cannot accept a connection");
@@ -188,172 +184,35 @@ impl Door {
             }
         }
     }
-}
-
-async fn greet(
-    tls: ServerTls,
-    stream: TcpStream,
-    remote: SocketAddr,
-    connections: mpsc::Sender<io::Result<PeerStream>>,
-    kill: CancellationToken,
-) {
-    let handshake = async {
-        stream.set_nodelay(true)?;
-        let socket = BufReader::with_capacity(SOCKET_BUFFER, stream);
-        TlsAcceptor::from(tls.config)
-            .accept_with(socket, |connection| {
-                connection.set_buffer_limit(Some(TLS_BUFFER))
-            })
-            .await
-    };
-    match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
-        Ok(Ok(io)) => {
-            let caller = Caller::of(&io, remote, tls.clock);
-            // Only fails when the server has ended.
-            let _ = connections
-                .send(Ok(PeerStream {
-                    io,
-                    caller,
-                    killed: Box::pin(kill.cancelled_owned()),
-                }))
-                .await;
+    fn place(&self, handshakes: usize) -> Option<OwnedSemaphorePermit> {
+        if handshakes >= HANDSHAKES_AT_ONCE {
+            return None;
         }
-        Ok(Err(error)) if is_certificate_refusal(&error) => {
-            tracing::info!(%remote, error = %plain(error), "turned a certificate away");
+        self.places.clone().try_acquire_owned().ok()
+    }
+
+    async fn greet(self, stream: TcpStream, remote: SocketAddr, place: OwnedSemaphorePermit) {
+        let handshake = async {
+            stream.set_nodelay(true)?;
+            let socket = BufReader::with_capacity(SOCKET_BUFFER, stream);
+            TlsAcceptor::from(self.tls.config)
+                .accept_with(socket, |connection| {
+                    connection.set_buffer_limit(Some(TLS_BUFFER))
+                })
+                .await
+        };
+        match tokio::time::timeout(HANDSHAKE_WITHIN, handshake).await {
+            Ok(Ok(io)) => {
+                let caller = Caller::of(&io, remote, self.tls.clock);
+                let stream = PeerStream::new(io, caller, &self.kill, SPEAK_WITHIN, place);
+                // Only fails when the server has ended.
+                let _ = self.connections.send(Ok(stream)).await;
+            }
+            Ok(Err(error)) if is_certificate_refusal(&error) => {
+                tracing::info!(%remote, error = %plain(error), "turned a certificate away");
+            }
+            Ok(Err(error)) => tracing::debug!(%remote, %error, "a handshake failed"),
+            Err(_) => tracing::debug!(%remote, "a handshake took too long"),
         }
-        Ok(Err(error)) => tracing::debug!(%remote, %error, "a handshake failed"),
-        Err(_) => tracing::debug!(%remote, "a handshake took too long"),
-    }
-}
-
-/// Who called, as the handshake proved it. Rides on every request of the connection.
-#[derive(Debug, Clone)]
-struct Caller {
-    remote: SocketAddr,
-    peer: Option<Arc<CalledAs>>,
-    clock: SharedClock,
-}
-
-#[derive(Debug)]
-struct CalledAs {
-    id: PeerId,
-    expires: Timestamp,
-    chain: Vec<Vec<u8>>,
-}
-
-impl Caller {
-    fn of<IO>(io: &TlsStream<IO>, remote: SocketAddr, clock: SharedClock) -> Self {
-        let chain = io.get_ref().1.peer_certificates();
-        let peer = chain.and_then(|chain| {
-            let certificate = PeerCertificate::read(chain.first()?).ok()?;
-            Some(Arc::new(CalledAs {
-                id: certificate.peer,
-                expires: certificate.expires,
-                chain: chain.iter().map(|der| der.to_vec()).collect(),
-            }))
-        });
-        Self {
-            remote,
-            peer,
-            clock,
-        }
-    }
-
-    // A connection may outlive the certificate that it was opened with.
-    fn current(&self) -> Option<&CalledAs> {
-        self.peer
-            .as_deref()
-            .filter(|peer| self.clock.now() <= peer.expires)
-    }
-}
-
-/// Who sent this request; `None` if it came without a certificate, or that has expired since.
-#[must_use]
-pub fn peer_of<T>(request: &Request<T>) -> Option<PeerId> {
-    Some(request.extensions().get::<Caller>()?.current()?.id.clone())
-}
-
-/// The certificate chain (DER, leaf first) that the sender of this request proved to hold.
-#[must_use]
-pub fn peer_chain<T>(request: &Request<T>) -> Option<Vec<Vec<u8>>> {
-    Some(
-        request
-            .extensions()
-            .get::<Caller>()?
-            .current()?
-            .chain
-            .clone(),
-    )
-}
-
-/// Where this request's connection comes from; tells connections apart, proves nothing.
-#[must_use]
-pub fn remote_of<T>(request: &Request<T>) -> Option<SocketAddr> {
-    Some(request.extensions().get::<Caller>()?.remote)
-}
-
-/// Who sent this request, or the answer for somebody whom we do not know.
-///
-/// # Errors
-/// `UNAUTHENTICATED`, and nothing more, if it came without a certificate that holds now.
-pub fn require_peer<T>(request: &Request<T>) -> Result<PeerId, Status> {
-    peer_of(request).ok_or_else(|| Status::unauthenticated("no certificate of a role"))
-}
-
-/// A connection whose other end is known, and that we can cut.
-struct PeerStream {
-    io: TlsStream<BufReader<TcpStream>>,
-    caller: Caller,
-    killed: Pin<Box<WaitForCancellationFutureOwned>>,
-}
-
-impl Connected for PeerStream {
-    type ConnectInfo = Caller;
-
-    fn connect_info(&self) -> Caller {
-        self.caller.clone()
-    }
-}
-
-impl AsyncRead for PeerStream {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.killed.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
-        }
-        Pin::new(&mut self.io).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for PeerStream {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
     }
 }
