@@ -322,10 +322,8 @@ impl ExecutionPlan for RemoteExec {
     ) -> Result<Arc<Statistics>> {
         let schema = self.schema();
         let mut statistics = Statistics::new_unknown(&schema);
-        let rows = self.part.rows.count();
-        statistics.num_rows = Precision::Inexact(rows);
-        statistics.total_byte_size =
-            Precision::Inexact(rows.saturating_mul(crate::planner::row_bytes(&schema)));
+        // No bytes: sides of joins are to be weighed by rows, as they were when joins were ordered.
+        statistics.num_rows = Precision::Inexact(self.part.rows.count());
         Ok(Arc::new(statistics))
     }
 

@@ -33,6 +33,11 @@ pub(crate) const MAX_KEYS: usize = 65_536;
 pub(crate) const MAX_KEY_BYTES: usize = 16 << 20;
 /// Fewer rows than this are fetched as they are.
 const WORTH: f64 = 20_000.0;
+/// Rows that cost as much to fetch as one key costs to send: it is written, read, checked and
+/// planned by itself, where rows travel as columns.
+const ROWS_PER_KEY: f64 = 32.0;
+/// How far guesses may be off before waiting for the keys is not tried.
+const DOUBT: f64 = 4.0;
 
 /// What narrowing a fragment needs once the keys are known.
 pub(crate) struct SemiJoin {
@@ -116,11 +121,10 @@ pub(crate) fn decide(
 
 /// Whether waiting for the keys of `build` is likely to save more of `probe` than it costs.
 fn pays(build: Rows, probe: Rows) -> bool {
-    let keys = build.base.min(probe.base).max(1.0);
-    let kept = (build.given / keys).min(1.0);
-    #[expect(clippy::cast_precision_loss, reason = "a guess")]
-    let few = build.given <= 4.0 * MAX_KEYS as f64;
-    few && kept <= 0.5 && probe.given * (1.0 - kept) >= WORTH
+    let distinct = build.base.min(probe.base).max(1.0);
+    let kept = (build.given / distinct).min(1.0);
+    let saved = probe.given * (1.0 - kept);
+    kept <= 0.5 && saved >= WORTH && build.given * ROWS_PER_KEY <= DOUBT * saved
 }
 
 fn all_open(plan: &Arc<dyn ExecutionPlan>) -> bool {
@@ -217,7 +221,7 @@ impl SemiJoin {
         let mut lists: Vec<Expr> = Vec::new();
         for (index, values) in keys.0 {
             #[expect(clippy::cast_precision_loss, reason = "a guess")]
-            let worth = values.len() as f64 <= self.rows.given / 2.0;
+            let worth = values.len() as f64 * ROWS_PER_KEY <= self.rows.given;
             if values.len() > MAX_KEYS || !worth {
                 continue;
             }

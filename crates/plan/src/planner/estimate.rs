@@ -5,7 +5,6 @@
 
 use crate::catalogue::ProductTable;
 use crate::remote::RemoteFragment;
-use datafusion::arrow::datatypes::{DataType, Schema};
 use datafusion::datasource::source_as_provider;
 use datafusion::logical_expr::{
     BinaryExpr, Expr, Join, JoinType, LogicalPlan, Operator, TableScan,
@@ -13,6 +12,9 @@ use datafusion::logical_expr::{
 
 /// Rows assumed of a product that publishes no count.
 const UNKNOWN: f64 = 100_000.0;
+
+/// The share of groups that a condition on them is taken to keep.
+const HAVING: f64 = 0.1;
 
 /// A guess at a relation's size.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -66,6 +68,10 @@ pub(crate) fn rows(plan: &LogicalPlan) -> Rows {
             .as_any()
             .downcast_ref::<RemoteFragment>()
             .map_or(Rows::exactly(UNKNOWN), |r| r.rows),
+        // What is asked of groups is mostly asked to find the few.
+        LogicalPlan::Filter(f) if is_grouped(&f.input) => {
+            rows(&f.input).times(share(&f.predicate).min(HAVING))
+        }
         LogicalPlan::Filter(f) => rows(&f.input).times(share(&f.predicate)),
         LogicalPlan::Aggregate(a) => {
             let input = rows(&a.input);
@@ -111,6 +117,15 @@ pub(crate) fn rows(plan: &LogicalPlan) -> Rows {
             [only] => rows(only),
             _ => Rows::exactly(UNKNOWN),
         },
+    }
+}
+
+fn is_grouped(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(_) => true,
+        LogicalPlan::Projection(p) => is_grouped(&p.input),
+        LogicalPlan::SubqueryAlias(a) => is_grouped(&a.input),
+        _ => false,
     }
 }
 
@@ -189,21 +204,4 @@ fn share(predicate: &Expr) -> f64 {
 #[expect(clippy::cast_precision_loss, reason = "a guess")]
 fn f64_of(n: usize) -> f64 {
     n as f64
-}
-
-/// The bytes that a row of `schema` may take.
-pub(crate) fn row_bytes(schema: &Schema) -> usize {
-    schema
-        .fields()
-        .iter()
-        .map(|f| match f.data_type() {
-            DataType::Boolean | DataType::Int8 | DataType::UInt8 => 1,
-            DataType::Int16 | DataType::UInt16 => 2,
-            DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date32 => 4,
-            DataType::Decimal128(_, _) => 16,
-            t if t.is_numeric() || t.is_temporal() => 8,
-            _ => 24,
-        })
-        .sum::<usize>()
-        .max(1)
 }

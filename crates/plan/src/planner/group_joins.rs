@@ -384,22 +384,59 @@ impl Regrouping {
     fn push_filters(&self, groups: &mut [Group], filters: &mut Vec<Join>) -> Result<()> {
         let mut left = Vec::new();
         for filter in filters.drain(..) {
-            let of = self.left_relations(&filter).unwrap_or_default();
             let there = owner(&filter.right);
-            let target = groups.iter_mut().find(|g| {
-                matches!(g.owner, Owner::One(_)) && g.owner == there && of.is_subset(&g.members)
+            let target = groups.iter_mut().find_map(|group| {
+                let same = matches!(group.owner, Owner::One(_)) && group.owner == there;
+                let on_group = if same { self.on(&filter, group) } else { None };
+                on_group.map(|filter| (group, filter))
             });
             match target {
-                Some(group) if !of.is_empty() => {
+                Some((group, filter)) => {
                     let input = std::mem::take(&mut group.plan);
                     group.plan = refiltered(&filter, input)?;
-                    group.rows = group.rows.times(0.5);
+                    group.rows = Rows {
+                        base: group.rows.base,
+                        ..rows(&group.plan)
+                    };
                 }
-                _ => left.push(filter),
+                None => left.push(filter),
             }
         }
         *filters = left;
         Ok(())
+    }
+
+    /// The semi- or anti-join in terms of the group's own columns, or of columns that the inner
+    /// joins make equal to them.
+    fn on(&self, filter: &Join, group: &Group) -> Option<Join> {
+        let of = self.left_relations(filter)?;
+        if of.is_empty() {
+            return None;
+        }
+        if of.is_subset(&group.members) {
+            return Some(filter.clone());
+        }
+        if filter.filter.is_some() {
+            return None;
+        }
+        let mut filter = filter.clone();
+        for (left, _) in &mut filter.on {
+            let Expr::Column(column) = left else {
+                return None;
+            };
+            let relation = self.relation_of(column)?;
+            if group.members.contains(&relation) {
+                continue;
+            }
+            let place = (relation, column.clone());
+            let class = self.classes.iter().find(|c| c.columns.contains(&place))?;
+            let (_, equal) = class
+                .columns
+                .iter()
+                .find(|(i, _)| group.members.contains(i))?;
+            *left = Expr::Column(equal.clone());
+        }
+        Some(filter)
     }
 
     /// Joins what is left, from the smallest on along what is connected.

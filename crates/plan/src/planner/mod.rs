@@ -18,7 +18,7 @@ pub use error::{PlanError, PlanErrorKind};
 pub use query::{ExecuteLimits, QueryPlan};
 pub use wire::{METADATA_PREFIX, wire_schema};
 
-pub(crate) use estimate::{Rows, row_bytes, rows};
+pub(crate) use estimate::{Rows, rows};
 pub(crate) use wire::{cast_batch, cast_stream};
 
 use crate::catalogue::{CITY, Catalogue};
