@@ -33,7 +33,7 @@ pub enum DatasetError {
         dataset: DatasetName,
         /// Why.
         #[source]
-        source: ManifestError,
+        source: Box<ManifestError>,
     },
     /// What is on record is not here as it was.
     #[error("cannot open `{dataset}`")]
@@ -42,7 +42,7 @@ pub enum DatasetError {
         dataset: DatasetName,
         /// Why.
         #[source]
-        source: ReadError,
+        source: Box<ReadError>,
     },
     /// Nothing was imported.
     #[error("there is no dataset `{dataset}` here")]
@@ -137,7 +137,7 @@ impl Datasets {
             SealedDataset::open(&self.storage, &id, &[self.signer.public()], Some(recorded)).await;
         let opened = Arc::new(opened.map_err(|source| DatasetError::Open {
             dataset: dataset.clone(),
-            source,
+            source: Box::new(source),
         })?);
         open.insert(dataset.clone(), Arc::clone(&opened));
         Ok(opened)
@@ -174,6 +174,6 @@ pub(crate) async fn reconcile(
 fn manifest_error(dataset: &DatasetName, source: ManifestError) -> DatasetError {
     DatasetError::Manifest {
         dataset: dataset.clone(),
-        source,
+        source: Box::new(source),
     }
 }

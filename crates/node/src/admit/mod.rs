@@ -53,7 +53,7 @@ pub(crate) enum AdmissionError {
     Refused {
         product: ProductRef,
         #[source]
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     #[error("rows of the answer may not leave")]
     Classes {
@@ -291,7 +291,10 @@ fn classify(
         return match cube::recognise(&plan, private) {
             Ok(query) if query.product == product => Ok(Shape::Cells(query)),
             Ok(_) => Err(AdmissionError::Mixed { product }),
-            Err(refusal) => Err(AdmissionError::Refused { product, refusal }),
+            Err(refusal) => Err(AdmissionError::Refused {
+                product,
+                refusal: Box::new(refusal),
+            }),
         };
     }
     let known: Known<'_> = read
