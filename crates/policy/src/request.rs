@@ -145,11 +145,7 @@ impl Question<'_> {
         )
     }
 
-    pub(crate) fn entities(
-        &self,
-        types: &Types,
-        side: Side,
-    ) -> Result<[Entity; 2], cedar_policy::EntityAttrEvaluationError> {
+    pub(crate) fn entities(&self, types: &Types, side: Side) -> Option<[Entity; 2]> {
         let asker = self.asker;
         let mut who = HashMap::from([
             ("council".to_owned(), text(&asker.principal.council)),
@@ -170,13 +166,13 @@ impl Question<'_> {
         if let Some(template) = &subject.conforms_to {
             what.insert("conforms_to".to_owned(), text(template));
         }
-        Ok([
-            Entity::new(self.principal_uid(types), who, HashSet::new())?,
-            Entity::new(self.product_uid(types), what, HashSet::new())?,
+        Some([
+            Entity::new(self.principal_uid(types), who, HashSet::new()).ok()?,
+            Entity::new(self.product_uid(types), what, HashSet::new()).ok()?,
         ])
     }
 
-    pub(crate) fn context(&self) -> Result<Context, cedar_policy::ContextCreationError> {
+    pub(crate) fn context(&self) -> Option<Context> {
         let mut pairs = vec![
             ("purpose".to_owned(), text(self.purpose)),
             ("gateway".to_owned(), text(self.gateway.to_string())),
@@ -185,6 +181,6 @@ impl Question<'_> {
         if self.action != Action::SeeProduct {
             pairs.push(("columns".to_owned(), texts(self.columns)));
         }
-        Context::from_pairs(pairs)
+        Context::from_pairs(pairs).ok()
     }
 }

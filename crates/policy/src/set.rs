@@ -158,13 +158,13 @@ impl Policies {
         let not_evaluated = || Decision::Forbid {
             policies: vec![Decision::NOT_EVALUATED.to_owned()],
         };
-        let Ok(entities) = question.entities(&self.types, self.side) else {
+        let Some(entities) = question.entities(&self.types, self.side) else {
             return not_evaluated();
         };
         let Ok(entities) = self.actions.clone().add_entities(entities, None) else {
             return not_evaluated();
         };
-        let Ok(context) = question.context() else {
+        let Some(context) = question.context() else {
             return not_evaluated();
         };
         // The schema was held against the policies; that requests and entities conform to
