@@ -17,6 +17,7 @@ use guildhall_model::{CouncilName, PeerId, Role, SharedClock};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -75,6 +76,15 @@ pub enum EnrolError {
         /// Why.
         #[source]
         source: ClientError,
+    },
+    /// The identity folder cannot be made.
+    #[error("cannot make the folder `{}`", folder.display())]
+    Folder {
+        /// The folder.
+        folder: std::path::PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
     },
     /// What it gave cannot be kept.
     #[error("cannot keep the new identity")]
@@ -138,6 +148,11 @@ pub async fn enrol(
 ) -> Result<PeerId, EnrolError> {
     let refused = |source| EnrolError::Refused { source };
     let keep = |source| EnrolError::Keep { source };
+    std::fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|source| EnrolError::Folder { folder: folder.to_owned(), source })?;
     let desk = EnrolmentClient::new(authority, code, clock).map_err(refused)?;
     let enrolled = desk.enrol(&[], host_names).await.map_err(refused)?;
     enrolled.trust.save(folder).map_err(keep)?;

@@ -1,0 +1,9 @@
+//! A city in one process, asked over its front door.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests; clippy's own allowance does not reach helper functions"
+)]
+
+mod federation;
+mod release;
