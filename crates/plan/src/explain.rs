@@ -1,11 +1,12 @@
 //! What `EXPLAIN` tells: where each step runs, in which mode, and what leaves.
 
 use crate::planner::PlanError;
-use crate::remote::RemoteFragment;
+use crate::remote::{RemoteExec, RemoteFragment};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::ExecutionPlan;
 use std::sync::Arc;
 
 /// One step of a plan. It holds no literal of the statement.
@@ -54,6 +55,26 @@ pub(crate) fn batch(steps: &[Step]) -> Result<RecordBatch, PlanError> {
     })
 }
 
+/// The keys that travel from the gateway to nodes while the plan runs.
+pub(crate) fn keys_sent(plan: &Arc<dyn ExecutionPlan>, steps: &mut Vec<Step>) {
+    let walked = plan.apply(|node| {
+        if let Some(remote) = node.downcast_ref::<RemoteExec>()
+            && let columns = remote.awaited()
+            && !columns.is_empty()
+        {
+            steps.push(Step {
+                step: "send the keys that the other side of a join has, if they are few".to_owned(),
+                place: format!("gateway to {}", remote.part().fragment.node),
+                mode: remote.part().fragment.mode.to_string(),
+                leaves: columns.join(", "),
+                rule: "both sides read open products only".to_owned(),
+            });
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    debug_assert!(walked.is_ok());
+}
+
 /// The steps of a cut plan, outermost first.
 pub(crate) fn steps(plan: &LogicalPlan) -> Vec<Step> {
     let mut steps = Vec::new();
@@ -100,7 +121,12 @@ fn remote(part: &RemoteFragment, indent: &str) -> Step {
         .fragment
         .products
         .iter()
-        .map(|p| format!("{}.{}.{}", part.fragment.node.council, p.department, p.product))
+        .map(|p| {
+            format!(
+                "{}.{}.{}",
+                part.fragment.node.council, p.department, p.product
+            )
+        })
         .collect();
     Step {
         step: format!("{indent}{done} of {}", products.join(", ")),

@@ -12,13 +12,14 @@ use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::stats::Precision;
-use datafusion::common::utils::memory::get_record_batch_memory_size;
 use datafusion::common::tree_node::TreeNodeRecursion;
+use datafusion::common::utils::memory::get_record_batch_memory_size;
 use datafusion::common::{DFSchemaRef, Statistics, internal_err};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::{Expr, LogicalPlan, UserDefinedLogicalNodeCore};
+use datafusion::physical_expr::utils::collect_columns;
 use datafusion::physical_expr::{EquivalenceProperties, PhysicalExpr};
 use datafusion::physical_plan::execution_plan::{
     Boundedness, EmissionType, ReplaceChildrenOptions,
@@ -35,6 +36,7 @@ use futures::{Stream, StreamExt as _};
 use guildhall_grant::GrantedProduct;
 use guildhall_model::{FragmentDigest, OutputClass, PeerId};
 use std::cmp::Ordering;
+use std::collections::BTreeSet;
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::pin::Pin;
@@ -218,6 +220,13 @@ impl RemoteExec {
         &self.filters
     }
 
+    /// The columns that keys are awaited for.
+    pub(crate) fn awaited(&self) -> Vec<String> {
+        let columns = self.filters.iter().flat_map(collect_columns);
+        let names: BTreeSet<String> = columns.map(|c| c.name().to_owned()).collect();
+        names.into_iter().collect()
+    }
+
     /// The same, waiting for these filters only.
     pub(crate) fn awaiting(
         &self,
@@ -339,7 +348,9 @@ impl ExecutionPlan for RemoteExec {
             PushedDown::No;
             offered.len()
         ]);
-        if !matches!(phase, FilterPushdownPhase::Post) || self.part.plan.is_none() || !self.part.open
+        if !matches!(phase, FilterPushdownPhase::Post)
+            || self.part.plan.is_none()
+            || !self.part.open
         {
             return Ok(answer);
         }

@@ -15,10 +15,10 @@ use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::expr::InList;
 use datafusion::logical_expr::{Expr, Filter, JoinType, LogicalPlan, Operator};
 use datafusion::physical_expr::PhysicalExpr;
+use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, Column, DynamicFilterPhysicalExpr, InListExpr, Literal,
 };
-use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
 use datafusion::physical_plan::filter::FilterExec;
@@ -114,7 +114,9 @@ pub(crate) fn decide(
             _ => None,
         };
         let awaiting = remote.awaiting(if semi_join.is_some() { kept } else { vec![] }, semi_join);
-        Ok(Transformed::yes(Arc::new(awaiting) as Arc<dyn ExecutionPlan>))
+        Ok(Transformed::yes(
+            Arc::new(awaiting) as Arc<dyn ExecutionPlan>
+        ))
     })?;
     Ok(decided.data)
 }
@@ -295,7 +297,11 @@ fn in_list(list: &InListExpr) -> Allowed {
             .iter()
             .filter_map(|v| v.downcast_ref::<Literal>().map(Literal::value))
     };
-    if list.list().iter().any(|v| v.downcast_ref::<Literal>().is_none()) {
+    if list
+        .list()
+        .iter()
+        .any(|v| v.downcast_ref::<Literal>().is_none())
+    {
         return Allowed::Anything;
     }
     let mut keys = Keys::default();
@@ -360,7 +366,6 @@ fn or(left: Allowed, right: Allowed) -> Allowed {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -390,7 +395,11 @@ mod tests {
         )
     }
 
-    fn both(l: Arc<dyn PhysicalExpr>, op: Operator, r: Arc<dyn PhysicalExpr>) -> Arc<dyn PhysicalExpr> {
+    fn both(
+        l: Arc<dyn PhysicalExpr>,
+        op: Operator,
+        r: Arc<dyn PhysicalExpr>,
+    ) -> Arc<dyn PhysicalExpr> {
         Arc::new(BinaryExpr::new(l, op, r))
     }
 

@@ -5,17 +5,17 @@
 //! it stay where they are.
 
 use crate::cut::{Owner, owner};
+use datafusion::arrow::datatypes::DataType;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::error::Result;
+use datafusion::functions_aggregate::count::count_udaf;
 use datafusion::functions_aggregate::sum::sum_udaf;
 use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::{
     Aggregate, AggregateUDF, BinaryExpr, Expr, ExprSchemable, Join, JoinType, LogicalPlan,
     Operator, Projection, Sort, SubqueryAlias, Union,
 };
-use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::arrow::datatypes::DataType;
 use std::sync::Arc;
 
 /// Splits every aggregate and every top-n over a union of several owners that can be split.
@@ -86,16 +86,16 @@ fn branches(between: &[&LogicalPlan], union: &Union) -> Result<Vec<LogicalPlan>>
                 })
                 .collect();
             let start = Projection::try_new(columns, Arc::clone(input))?;
-            between
-                .iter()
-                .rev()
-                .try_fold(LogicalPlan::Projection(start), |below, node| match node {
+            between.iter().rev().try_fold(
+                LogicalPlan::Projection(start),
+                |below, node| match node {
                     LogicalPlan::SubqueryAlias(alias) => {
                         SubqueryAlias::try_new(Arc::new(below), alias.alias.clone())
                             .map(LogicalPlan::SubqueryAlias)
                     }
                     other => other.with_new_exprs(other.expressions(), vec![below]),
-                })
+                },
+            )
         })
         .collect()
 }
@@ -182,7 +182,11 @@ fn split_aggregate(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
     let Some((between, union)) = over_union(&aggregate.input) else {
         return Ok(None);
     };
-    if aggregate.group_expr.iter().any(|e| matches!(e, Expr::GroupingSet(_))) {
+    if aggregate
+        .group_expr
+        .iter()
+        .any(|e| matches!(e, Expr::GroupingSet(_)))
+    {
         return Ok(None);
     }
     let Some(parts) = aggregate
@@ -225,7 +229,12 @@ fn merge(aggregate: &Aggregate, parts: &[Part], union: LogicalPlan) -> Result<Lo
     let mut given = union.schema().columns().into_iter().map(Expr::Column);
     let keys: Vec<Expr> = given.by_ref().take(aggregate.group_expr.len()).collect();
     let mut totals = Vec::new();
-    for (i, (function, column)) in parts.iter().flat_map(Part::merged_by).zip(given).enumerate() {
+    for (i, (function, column)) in parts
+        .iter()
+        .flat_map(Part::merged_by)
+        .zip(given)
+        .enumerate()
+    {
         let total = call(function, vec![column], None).alias(format!("__total{i}"));
         totals.push(total);
     }

@@ -23,8 +23,14 @@ pub(super) fn tables(
 
 fn table_list(visible: &[CatalogueTable]) -> Result<Arc<dyn TableProvider>> {
     mem_table(vec![
-        text("table_catalog", visible.iter().map(|t| Some(t.catalog.as_str()))),
-        text("table_schema", visible.iter().map(|t| Some(t.schema.as_str()))),
+        text(
+            "table_catalog",
+            visible.iter().map(|t| Some(t.catalog.as_str())),
+        ),
+        text(
+            "table_schema",
+            visible.iter().map(|t| Some(t.schema.as_str())),
+        ),
         text("table_name", visible.iter().map(|t| Some(t.name.as_str()))),
         text("table_type", visible.iter().map(|t| Some(sql_type(t)))),
         text("release_class", visible.iter().map(|t| Some(class(t)))),
@@ -48,13 +54,28 @@ fn column_list(visible: &[CatalogueTable]) -> Result<Arc<dyn TableProvider>> {
         .map(|(_, i, _)| u64::try_from(*i).unwrap_or(u64::MAX).saturating_add(1))
         .collect::<Vec<u64>>()
         .into();
-    let types: Vec<String> = rows.iter().map(|(_, _, f)| f.data_type().to_string()).collect();
+    let types: Vec<String> = rows
+        .iter()
+        .map(|(_, _, f)| f.data_type().to_string())
+        .collect();
     let about: Vec<(&str, &str)> = rows.iter().map(|(t, _, f)| describe(t, f.name())).collect();
     mem_table(vec![
-        text("table_catalog", rows.iter().map(|(t, _, _)| Some(t.catalog.as_str()))),
-        text("table_schema", rows.iter().map(|(t, _, _)| Some(t.schema.as_str()))),
-        text("table_name", rows.iter().map(|(t, _, _)| Some(t.name.as_str()))),
-        text("column_name", rows.iter().map(|(_, _, f)| Some(f.name().as_str()))),
+        text(
+            "table_catalog",
+            rows.iter().map(|(t, _, _)| Some(t.catalog.as_str())),
+        ),
+        text(
+            "table_schema",
+            rows.iter().map(|(t, _, _)| Some(t.schema.as_str())),
+        ),
+        text(
+            "table_name",
+            rows.iter().map(|(t, _, _)| Some(t.name.as_str())),
+        ),
+        text(
+            "column_name",
+            rows.iter().map(|(_, _, f)| Some(f.name().as_str())),
+        ),
         (
             Field::new("ordinal_position", DataType::UInt64, false),
             Arc::new(ordinals),

@@ -141,10 +141,14 @@ impl Catalogue {
             });
             catalogs.add(CITY, &department, &template, table);
         }
-        tables.sort_by(|a, b| (&a.catalog, &a.schema, &a.name).cmp(&(&b.catalog, &b.schema, &b.name)));
+        tables.sort_by(|a, b| {
+            (&a.catalog, &a.schema, &a.name).cmp(&(&b.catalog, &b.schema, &b.name))
+        });
         catalogs.ensure(CITY);
-        let information = information::tables(&tables)
-            .map_err(|source| PlanError::Internal { doing: "planned", source })?;
+        let information = information::tables(&tables).map_err(|source| PlanError::Internal {
+            doing: "planned",
+            source,
+        })?;
         for (name, table) in &information {
             for catalog in catalogs.names() {
                 catalogs.add(&catalog, INFORMATION_SCHEMA, name, Arc::clone(table));
@@ -201,12 +205,11 @@ impl Catalogue {
 }
 
 fn read_schema(product: &Product) -> Result<SchemaRef, PlanError> {
-    let schema = try_schema_from_ipc_buffer(&product.arrow_schema).map_err(|e| {
-        PlanError::Internal {
+    let schema =
+        try_schema_from_ipc_buffer(&product.arrow_schema).map_err(|e| PlanError::Internal {
             doing: "planned",
             source: e.into(),
-        }
-    })?;
+        })?;
     // What a product file says of its rows is not the engine's business: names and types only.
     let fields: Vec<Field> = schema
         .fields()
@@ -225,10 +228,7 @@ fn united<'a>(
     for product in products {
         if let Some(template) = &product.product.conforms_to {
             groups
-                .entry((
-                    product.product.department.to_string(),
-                    template.to_string(),
-                ))
+                .entry((product.product.department.to_string(), template.to_string()))
                 .or_default()
                 .push(Arc::clone(product));
         }
@@ -286,7 +286,10 @@ fn unite(members: &[Arc<CatalogueProduct>]) -> Result<Arc<dyn TableProvider>, Pl
     )))
 }
 
-fn branch(member: &Arc<CatalogueProduct>, shared: &[&str]) -> datafusion::error::Result<LogicalPlan> {
+fn branch(
+    member: &Arc<CatalogueProduct>,
+    shared: &[&str],
+) -> datafusion::error::Result<LogicalPlan> {
     let name = member.product.product_ref();
     let table = TableReference::full(
         name.council.as_str(),
@@ -295,9 +298,11 @@ fn branch(member: &Arc<CatalogueProduct>, shared: &[&str]) -> datafusion::error:
     );
     let source = provider_as_source(Arc::new(ProductTable::new(Arc::clone(member))));
     let mut exprs: Vec<Expr> = vec![lit(name.council.as_str()).alias(COUNCIL_COLUMN)];
-    exprs.extend(shared.iter().map(|c| {
-        Expr::Column(datafusion::common::Column::new(Some(table.clone()), *c))
-    }));
+    exprs.extend(
+        shared
+            .iter()
+            .map(|c| Expr::Column(datafusion::common::Column::new(Some(table.clone()), *c))),
+    );
     LogicalPlanBuilder::scan(table, source, None)?
         .project(exprs)?
         .build()

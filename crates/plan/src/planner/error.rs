@@ -199,9 +199,8 @@ fn carried(source: DataFusionError) -> Result<PlanError, DataFusionError> {
             },
         }),
         DataFusionError::Context(_, inner) => carried(*inner),
-        DataFusionError::Diagnostic(diagnostic, inner) => {
-            carried(*inner).map_err(|inner| DataFusionError::Diagnostic(diagnostic, Box::new(inner)))
-        }
+        DataFusionError::Diagnostic(diagnostic, inner) => carried(*inner)
+            .map_err(|inner| DataFusionError::Diagnostic(diagnostic, Box::new(inner))),
         DataFusionError::ArrowError(error, trace) => match *error {
             ArrowError::ExternalError(inner) => carried(DataFusionError::External(inner)),
             other => Err(DataFusionError::ArrowError(Box::new(other), trace)),

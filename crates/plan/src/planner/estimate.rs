@@ -76,7 +76,10 @@ pub(crate) fn rows(plan: &LogicalPlan) -> Rows {
         LogicalPlan::Aggregate(a) => {
             let input = rows(&a.input);
             if a.group_expr.is_empty() {
-                Rows { given: 1.0, base: 1.0 }
+                Rows {
+                    given: 1.0,
+                    base: 1.0,
+                }
             } else {
                 // As many groups as keep an aggregate worth writing.
                 let given = (input.given / 4.0).max(input.given.min(64.0));
@@ -106,10 +109,16 @@ pub(crate) fn rows(plan: &LogicalPlan) -> Rows {
         }
         LogicalPlan::Union(union) => {
             let inputs = union.inputs.iter().map(|i| rows(i));
-            inputs.fold(Rows { given: 0.0, base: 1.0 }, |a, b| Rows {
-                given: a.given + b.given,
-                base: a.base.max(b.base),
-            })
+            inputs.fold(
+                Rows {
+                    given: 0.0,
+                    base: 1.0,
+                },
+                |a, b| Rows {
+                    given: a.given + b.given,
+                    base: a.base.max(b.base),
+                },
+            )
         }
         LogicalPlan::EmptyRelation(_) => Rows::exactly(1.0),
         LogicalPlan::Values(v) => Rows::exactly(f64_of(v.values.len())),

@@ -44,8 +44,8 @@ pub(crate) fn grouped(plan: LogicalPlan) -> Result<LogicalPlan> {
 }
 
 fn is_chained(join: &Join) -> bool {
-    let filters_left = matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti)
-        && !join.null_aware;
+    let filters_left =
+        matches!(join.join_type, JoinType::LeftSemi | JoinType::LeftAnti) && !join.null_aware;
     (join.join_type == JoinType::Inner || filters_left)
         && join.null_equality == NullEquality::NullEqualsNothing
 }
@@ -90,7 +90,8 @@ impl Chain {
             LogicalPlan::Projection(p) if p.expr.iter().all(|e| matches!(e, Expr::Column(_))) => {
                 self.take(&p.input)?;
             }
-            LogicalPlan::Filter(f) if matches!(&*f.input, LogicalPlan::Join(j) if j.join_type == JoinType::Inner && is_chained(j)) => {
+            LogicalPlan::Filter(f) if matches!(&*f.input, LogicalPlan::Join(j) if j.join_type == JoinType::Inner && is_chained(j)) =>
+            {
                 self.take(&f.input)?;
                 self.predicates
                     .extend(split_conjunction(&f.predicate).into_iter().cloned());
@@ -104,8 +105,14 @@ impl Chain {
 /// A set of relations already joined.
 struct Group {
     plan: LogicalPlan,
-    members: BTreeSet<usize>,
     owner: Owner,
+    size: Size,
+}
+
+/// Which relations a group has, and how many rows.
+#[derive(Clone)]
+struct Size {
+    members: BTreeSet<usize>,
     rows: Rows,
 }
 
@@ -133,8 +140,10 @@ fn regroup(chain: Chain, original: &LogicalPlan) -> Result<Option<LogicalPlan>> 
         .enumerate()
         .map(|(i, plan)| Group {
             owner: owner(&plan),
-            rows: rows(&plan),
-            members: BTreeSet::from([i]),
+            size: Size {
+                rows: rows(&plan),
+                members: BTreeSet::from([i]),
+            },
             plan,
         })
         .collect();
@@ -181,6 +190,7 @@ impl Regrouping {
                 None => work.others.push((of, predicate.clone())),
             }
         }
+        work.equate_within_relations();
         for filter in &chain.filters {
             let left = work.left_relations(filter);
             if left.is_none() {
@@ -269,9 +279,28 @@ impl Regrouping {
         self.classes.push(Class { columns, distinct });
     }
 
+    /// Two columns of one relation that are equal to a third are equal to each other; a join by
+    /// one of them would not say so.
+    fn equate_within_relations(&mut self) {
+        for class in &self.classes {
+            let mut first: BTreeMap<usize, &Column> = BTreeMap::new();
+            for (relation, column) in &class.columns {
+                match first.get(relation) {
+                    Some(other) => {
+                        let equal = Expr::Column((*other).clone()).eq(Expr::Column(column.clone()));
+                        self.others.push((BTreeSet::from([*relation]), equal));
+                    }
+                    None => {
+                        first.insert(*relation, column);
+                    }
+                }
+            }
+        }
+    }
+
     /// One equality for each class that both groups have a column of.
-    fn keys(&self, a: &Group, b: &Group) -> Vec<(Expr, Expr, f64)> {
-        let of = |class: &Class, group: &Group| {
+    fn keys(&self, a: &Size, b: &Size) -> Vec<(Expr, Expr, f64)> {
+        let of = |class: &Class, group: &Size| {
             class
                 .columns
                 .iter()
@@ -284,7 +313,7 @@ impl Regrouping {
             .collect()
     }
 
-    fn connected(&self, a: &Group, b: &Group) -> bool {
+    fn connected(&self, a: &Size, b: &Size) -> bool {
         !self.keys(a, b).is_empty()
             || self.others.iter().any(|(of, _)| {
                 of.iter().any(|i| a.members.contains(i))
@@ -295,7 +324,7 @@ impl Regrouping {
             })
     }
 
-    fn rows_of(&self, a: &Group, b: &Group) -> Rows {
+    fn rows_of(&self, a: &Size, b: &Size) -> Rows {
         let base = a.rows.base.max(b.rows.base);
         // Of several keys the second and third mostly follow from the first.
         let distinct = self
@@ -315,6 +344,7 @@ impl Regrouping {
         for (i, a) in groups.iter().enumerate() {
             for (j, b) in groups.iter().enumerate().skip(i + 1) {
                 let one = matches!(a.owner, Owner::One(_)) && a.owner == b.owner;
+                let (a, b) = (&a.size, &b.size);
                 if !one || self.keys(a, b).is_empty() {
                     continue;
                 }
@@ -330,14 +360,14 @@ impl Regrouping {
 
     /// The smaller group on the left, where a hash join builds.
     fn join(&mut self, a: Group, b: Group) -> Result<Group> {
-        let rows = self.rows_of(&a, &b);
-        let (small, large) = if a.rows.given <= b.rows.given {
+        let size = self.joined(&a.size, &b.size);
+        let (small, large) = if a.size.rows.given <= b.size.rows.given {
             (a, b)
         } else {
             (b, a)
         };
         let on = self
-            .keys(&small, &large)
+            .keys(&small.size, &large.size)
             .into_iter()
             .map(|(l, r, _)| (l, r))
             .collect();
@@ -352,16 +382,22 @@ impl Regrouping {
             false,
         )?;
         let plan = LogicalPlan::Join(plan);
-        let mut members = small.members;
-        members.extend(large.members);
         let mut group = Group {
             owner: owner(&plan),
             plan,
-            members,
-            rows,
+            size,
         };
         self.filter(&mut group)?;
         Ok(group)
+    }
+
+    fn joined(&self, a: &Size, b: &Size) -> Size {
+        let mut members = a.members.clone();
+        members.extend(&b.members);
+        Size {
+            members,
+            rows: self.rows_of(a, b),
+        }
     }
 
     /// Applies the predicates whose relations are all in the group.
@@ -369,13 +405,13 @@ impl Regrouping {
         let (now, later): (Vec<_>, Vec<_>) = self
             .others
             .drain(..)
-            .partition(|(of, _)| of.is_subset(&group.members));
+            .partition(|(of, _)| of.is_subset(&group.size.members));
         self.others = later;
         if let Some(predicate) = conjunction(now.into_iter().map(|(_, e)| e)) {
             let input = std::mem::take(&mut group.plan);
             // An equality of expressions is a key of the join below; the engine finds it there.
             group.plan = LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(input))?);
-            group.rows = group.rows.times(0.5);
+            group.size.rows = group.size.rows.times(0.5);
         }
         Ok(())
     }
@@ -387,15 +423,19 @@ impl Regrouping {
             let there = owner(&filter.right);
             let target = groups.iter_mut().find_map(|group| {
                 let same = matches!(group.owner, Owner::One(_)) && group.owner == there;
-                let on_group = if same { self.on(&filter, group) } else { None };
+                let on_group = if same {
+                    self.on(&filter, &group.size)
+                } else {
+                    None
+                };
                 on_group.map(|filter| (group, filter))
             });
             match target {
                 Some((group, filter)) => {
                     let input = std::mem::take(&mut group.plan);
                     group.plan = refiltered(&filter, input)?;
-                    group.rows = Rows {
-                        base: group.rows.base,
+                    group.size.rows = Rows {
+                        base: group.size.rows.base,
                         ..rows(&group.plan)
                     };
                 }
@@ -408,7 +448,7 @@ impl Regrouping {
 
     /// The semi- or anti-join in terms of the group's own columns, or of columns that the inner
     /// joins make equal to them.
-    fn on(&self, filter: &Join, group: &Group) -> Option<Join> {
+    fn on(&self, filter: &Join, group: &Size) -> Option<Join> {
         let of = self.left_relations(filter)?;
         if of.is_empty() {
             return None;
@@ -439,32 +479,56 @@ impl Regrouping {
         Some(filter)
     }
 
-    /// Joins what is left, from the smallest on along what is connected.
-    fn at_the_gateway(&mut self, mut groups: Vec<Group>) -> Result<Option<LogicalPlan>> {
-        groups.sort_by(|a, b| a.rows.given.total_cmp(&b.rows.given));
-        if groups.is_empty() {
+    /// Joins what is left in the order that makes the fewest rows on the way.
+    fn at_the_gateway(&mut self, groups: Vec<Group>) -> Result<Option<LogicalPlan>> {
+        let sizes: Vec<Size> = groups.iter().map(|g| g.size.clone()).collect();
+        let best = (0..sizes.len())
+            .map(|start| self.order(start, &sizes))
+            .min_by(|a, b| a.1.total_cmp(&b.1));
+        let Some((order, _)) = best else {
             return Ok(None);
+        };
+        let mut groups: Vec<Option<Group>> = groups.into_iter().map(Some).collect();
+        let mut current: Option<Group> = None;
+        for i in order {
+            let Some(group) = groups.get_mut(i).and_then(Option::take) else {
+                return Ok(None);
+            };
+            current = Some(match current {
+                Some(so_far) => self.join(so_far, group)?,
+                None => group,
+            });
         }
-        let mut current = groups.remove(0);
-        while !groups.is_empty() {
-            let next = self.next(&current, &groups);
-            let group = groups.remove(next);
-            current = self.join(current, group)?;
-        }
-        Ok(Some(current.plan))
+        Ok(current.map(|g| g.plan))
     }
 
-    /// The connected group whose join gives the fewest rows; else the smallest.
-    fn next(&self, current: &Group, groups: &[Group]) -> usize {
-        let mut best: BTreeMap<usize, f64> = BTreeMap::new();
-        for (i, group) in groups.iter().enumerate() {
-            if self.connected(current, group) {
-                best.insert(i, self.rows_of(current, group).given);
-            }
+    /// From one group on along what is connected, the fewest rows next; and the rows that all
+    /// joins on the way build and give.
+    fn order(&self, start: usize, sizes: &[Size]) -> (Vec<usize>, f64) {
+        let mut order = vec![start];
+        let mut cost = 0.0;
+        let Some(mut current) = sizes.get(start).cloned() else {
+            return (order, f64::INFINITY);
+        };
+        while order.len() < sizes.len() {
+            let next = sizes
+                .iter()
+                .enumerate()
+                .filter(|(i, _)| !order.contains(i))
+                .map(|(i, size)| {
+                    let joined = self.joined(&current, size);
+                    (!self.connected(&current, size), i, joined)
+                })
+                .min_by(|a, b| (a.0.cmp(&b.0)).then(a.2.rows.given.total_cmp(&b.2.rows.given)));
+            let Some((_, i, joined)) = next else { break };
+            let built = sizes
+                .get(i)
+                .map_or(0.0, |s| s.rows.given.min(current.rows.given));
+            cost += built + joined.rows.given;
+            order.push(i);
+            current = joined;
         }
-        best.into_iter()
-            .min_by(|a, b| a.1.total_cmp(&b.1))
-            .map_or(0, |(i, _)| i)
+        (order, cost)
     }
 }
 
@@ -485,7 +549,10 @@ fn refiltered(filter: &Join, left: LogicalPlan) -> Result<LogicalPlan> {
 /// The plan with the columns of `original` in their order; none if it lacks one of them.
 fn restored(plan: LogicalPlan, original: &LogicalPlan) -> Result<Option<LogicalPlan>> {
     let columns = original.schema().columns();
-    if columns.iter().any(|c| plan.schema().index_of_column(c).is_err()) {
+    if columns
+        .iter()
+        .any(|c| plan.schema().index_of_column(c).is_err())
+    {
         return Ok(None);
     }
     let exprs = columns.into_iter().map(Expr::Column).collect();

@@ -27,10 +27,10 @@ use crate::profile::{self, Stage};
 use crate::{cut, explain, session, split};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ParamValues;
+use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::common::tree_node::Transformed;
 use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::push_down_limit::PushDownLimit;
@@ -88,7 +88,8 @@ impl Planner {
     #[must_use]
     pub fn new(limits: PlannerLimits) -> Self {
         let threads = Threads::new(limits.at_once, limits.stack_bytes, limits.deadline);
-        let mut config = session::base_config().with_default_catalog_and_schema(CITY, statement::NO_SCHEMA);
+        let mut config =
+            session::base_config().with_default_catalog_and_schema(CITY, statement::NO_SCHEMA);
         // Sub-queries become joins, so that filters and cuts see through them.
         config
             .options_mut()
@@ -115,7 +116,9 @@ impl Planner {
                 parameters: Arc::new(Schema::empty()),
             });
         }
-        self.threads.run(move |deadline| work.prepare(deadline)).await
+        self.threads
+            .run(move |deadline| work.prepare(deadline))
+            .await
     }
 
     /// Plans a statement with its parameters, positional ones named `$1`, `$2` and so on.
@@ -152,11 +155,12 @@ impl Planner {
         };
         let mut statement: Statement = (**statement).clone();
         statement::number_placeholders(&mut statement);
-        let mut state = datafusion::execution::session_state::SessionStateBuilder::new_from_existing(
-            (*self.state).clone(),
-        )
-        .with_catalog_list(catalogue.catalog_list())
-        .build();
+        let mut state =
+            datafusion::execution::session_state::SessionStateBuilder::new_from_existing(
+                (*self.state).clone(),
+            )
+            .with_catalog_list(catalogue.catalog_list())
+            .build();
         state.mark_start_execution();
         Ok(Work {
             statement,
@@ -232,15 +236,22 @@ impl Work {
             .get_parameter_names()
             .map_err(|e| PlanError::planning(e, &literals))?;
         if let Some(name) = missing.iter().min() {
-            return Err(PlanError::invalid(format!("parameter `{name}` has no value")));
+            return Err(PlanError::invalid(format!(
+                "parameter `{name}` has no value"
+            )));
         }
         let (plan, wire_schema) = self.fragmented(planned, &literals, deadline)?;
-        let fragments =
-            query::fragments(&plan).map_err(|e| PlanError::planning(e, &literals))?;
+        let fragments = query::fragments(&plan).map_err(|e| PlanError::planning(e, &literals))?;
         if fragments.len() > self.max_fragments {
-            return Err(PlanError::TooMuch { what: "of the nodes: it has too many parts" });
+            return Err(PlanError::TooMuch {
+                what: "of the nodes: it has too many parts",
+            });
         }
-        let steps = explain::steps(&plan);
+        let mut steps = explain::steps(&plan);
+        if self.explain {
+            query::keys_sent(&plan, &self.state, &mut steps)
+                .map_err(|e| PlanError::planning(e, &literals))?;
+        }
         let (body, wire_schema, fragments) = if self.explain {
             (
                 query::Body::Rows(explain::batch(&steps)?),
@@ -269,8 +280,8 @@ impl Work {
             .resolve_table_references(&statement)
             .map_err(failed)?;
         statement::check_names(&self.statement, &names, &self.catalogue)?;
-        let plan = futures::executor::block_on(self.state.statement_to_plan(statement))
-            .map_err(failed)?;
+        let plan =
+            futures::executor::block_on(self.state.statement_to_plan(statement)).map_err(failed)?;
         profile::check(&plan, Stage::Planned).map_err(|e| PlanError::invalid(e.to_string()))?;
         Ok(plan)
     }

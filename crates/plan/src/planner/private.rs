@@ -193,9 +193,10 @@ struct Leaf {
 impl Leaf {
     /// Whether its filters say by themselves that no row is wanted.
     fn is_empty(&self) -> bool {
-        self.asked.filters.iter().any(|f| {
-            matches!(f, Expr::Literal(ScalarValue::Boolean(v), _) if *v != Some(true))
-        })
+        self.asked
+            .filters
+            .iter()
+            .any(|f| matches!(f, Expr::Literal(ScalarValue::Boolean(v), _) if *v != Some(true)))
     }
 }
 
@@ -471,12 +472,12 @@ fn cell_schema(
 fn without(plan: LogicalPlan, dead: &[Leaf]) -> EngineResult<LogicalPlan> {
     let gone: BTreeSet<String> = dead.iter().map(|l| l.scan.table_name.to_string()).collect();
     let plan = plan.transform_down(|node| match node {
-        LogicalPlan::TableScan(scan) if gone.contains(&scan.table_name.to_string()) => {
-            Ok(Transformed::yes(LogicalPlan::EmptyRelation(EmptyRelation {
+        LogicalPlan::TableScan(scan) if gone.contains(&scan.table_name.to_string()) => Ok(
+            Transformed::yes(LogicalPlan::EmptyRelation(EmptyRelation {
                 produce_one_row: false,
                 schema: Arc::clone(&scan.projected_schema),
-            })))
-        }
+            })),
+        ),
         other => Ok(Transformed::no(other)),
     })?;
     Ok(plan.data)

@@ -19,8 +19,8 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
-use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::physical_plan::memory::MemoryStream;
+use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
 use std::fmt;
 use std::sync::Arc;
@@ -131,9 +131,8 @@ impl QueryPlan {
         let physical = self
             .threads
             .run(move |_| {
-                futures::executor::block_on(physical(&logical, &state, runner)).map_err(|source| {
-                    PlanError::planning(source, &[])
-                })
+                futures::executor::block_on(physical(&logical, &state, runner))
+                    .map_err(|source| PlanError::planning(source, &[]))
             })
             .await?;
         self.start(physical, task)
@@ -154,9 +153,8 @@ async fn physical(
     state: &SessionState,
     runner: Arc<dyn FragmentRunner>,
 ) -> EngineResult<Arc<dyn ExecutionPlan>> {
-    let planner = DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(RemotePlanner {
-        runner,
-    })]);
+    let planner =
+        DefaultPhysicalPlanner::with_extension_planners(vec![Arc::new(RemotePlanner { runner })]);
     let plan = planner.create_physical_plan(logical, state).await?;
     semi_join::decide(plan, state)
 }
@@ -174,7 +172,9 @@ fn execution_state(state: &SessionState, limits: &ExecuteLimits) -> EngineResult
     options.optimizer.enable_join_dynamic_filter_pushdown = true;
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
-    options.optimizer.hash_join_inlist_pushdown_max_distinct_values = semi_join::MAX_KEYS;
+    options
+        .optimizer
+        .hash_join_inlist_pushdown_max_distinct_values = semi_join::MAX_KEYS;
     options.optimizer.hash_join_inlist_pushdown_max_size = semi_join::MAX_KEY_BYTES;
     let pool = match &limits.pool {
         Some(pool) => Arc::clone(pool),
@@ -211,6 +211,31 @@ impl ExtensionPlanner for RemotePlanner {
             Arc::new(RemoteExec::new(part.clone(), Arc::clone(&self.runner)))
                 as Arc<dyn ExecutionPlan>
         }))
+    }
+}
+
+/// The keys that would travel while the plan runs; nothing runs.
+pub(super) fn keys_sent(
+    plan: &LogicalPlan,
+    state: &SessionState,
+    steps: &mut Vec<Step>,
+) -> EngineResult<()> {
+    let state = execution_state(state, &ExecuteLimits::default())?;
+    let physical = futures::executor::block_on(physical(plan, &state, Arc::new(Nobody)))?;
+    crate::explain::keys_sent(&physical, steps);
+    Ok(())
+}
+
+/// Runs nothing.
+#[derive(Debug)]
+struct Nobody;
+
+#[async_trait]
+impl FragmentRunner for Nobody {
+    async fn run(&self, _fragment: &Fragment) -> EngineResult<SendableRecordBatchStream> {
+        Err(DataFusionError::Internal(
+            "a plan that is explained does not run".to_owned(),
+        ))
     }
 }
 

@@ -3,7 +3,9 @@
 use super::PlanError;
 use crate::catalogue::{CITY, Catalogue, INFORMATION_SCHEMA};
 use datafusion::common::TableReference;
-use datafusion::sql::sqlparser::ast::{Expr, Statement, Value, VisitMut, visit_expressions, visit_expressions_mut};
+use datafusion::sql::sqlparser::ast::{
+    Expr, Statement, Value, VisitMut, visit_expressions, visit_expressions_mut,
+};
 use std::ops::ControlFlow;
 
 /// The schema that a bare name falls into; no department is called that.

@@ -76,7 +76,9 @@ impl Threads {
             let permit = permits
                 .acquire_owned()
                 .await
-                .map_err(|_| PlanError::TooMuch { what: "of the planner" })?;
+                .map_err(|_| PlanError::TooMuch {
+                    what: "of the planner",
+                })?;
             let (answer, answered) = oneshot::channel();
             let span = tracing::Span::current();
             let runtime = tokio::runtime::Handle::current();

@@ -91,8 +91,13 @@ mod tests {
 
     #[test]
     fn what_leaves_is_nullable_and_plain() {
-        let inner = Field::new("a", DataType::Utf8View, false)
-            .with_metadata([("guildhall.rule".to_owned(), "x".to_owned()), ("b".into(), "y".into())].into());
+        let inner = Field::new("a", DataType::Utf8View, false).with_metadata(
+            [
+                ("guildhall.rule".to_owned(), "x".to_owned()),
+                ("b".into(), "y".into()),
+            ]
+            .into(),
+        );
         let told = wire_schema(&Schema::new(vec![inner]));
         let field = told.field(0);
         assert_eq!(field.data_type(), &DataType::Utf8);

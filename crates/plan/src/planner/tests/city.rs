@@ -6,29 +6,71 @@ use datafusion::arrow::array::{ArrayRef, Float64Array, Int64Array, StringArray};
 /// `rows` counts of cars by car park; the values differ from council to council.
 fn occupancy(rows: i64, seed: i64) -> Vec<RecordBatch> {
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("car_park", Arc::new((0..rows).map(|i| Some(format!("P{}", i % 5))).collect::<StringArray>())),
-        ("taken", Arc::new((0..rows).map(|i| (i * seed) % 97).collect::<Int64Array>())),
-        ("share", Arc::new((0..rows).map(|i| ((i % 10) as f64) / 8.0).collect::<Float64Array>())),
+        (
+            "car_park",
+            Arc::new(
+                (0..rows)
+                    .map(|i| Some(format!("P{}", i % 5)))
+                    .collect::<StringArray>(),
+            ),
+        ),
+        (
+            "taken",
+            Arc::new((0..rows).map(|i| (i * seed) % 97).collect::<Int64Array>()),
+        ),
+        (
+            "share",
+            Arc::new(
+                (0..rows)
+                    .map(|i| ((i % 10) as f64) / 8.0)
+                    .collect::<Float64Array>(),
+            ),
+        ),
     ];
     vec![RecordBatch::try_from_iter(columns).unwrap()]
 }
 
 fn sessions(rows: i64) -> Vec<RecordBatch> {
     let columns: Vec<(&str, ArrayRef)> = vec![
-        ("vehicle", Arc::new((0..rows).map(|i| Some(format!("V{}", i % 40))).collect::<StringArray>())),
-        ("ward", Arc::new((0..rows).map(|i| Some(format!("W{}", i % 3))).collect::<StringArray>())),
-        ("paid", Arc::new((0..rows).map(|i| i % 7).collect::<Int64Array>())),
+        (
+            "vehicle",
+            Arc::new(
+                (0..rows)
+                    .map(|i| Some(format!("V{}", i % 40)))
+                    .collect::<StringArray>(),
+            ),
+        ),
+        (
+            "ward",
+            Arc::new(
+                (0..rows)
+                    .map(|i| Some(format!("W{}", i % 3)))
+                    .collect::<StringArray>(),
+            ),
+        ),
+        (
+            "paid",
+            Arc::new((0..rows).map(|i| i % 7).collect::<Int64Array>()),
+        ),
     ];
     vec![RecordBatch::try_from_iter(columns).unwrap()]
 }
 
 fn city() -> City {
-    let councils = [("ashford", 300, 3), ("brackley", 200, 7), ("northmoor", 500, 11), ("southmoor", 100, 13)];
+    let councils = [
+        ("ashford", 300, 3),
+        ("brackley", 200, 7),
+        ("northmoor", 500, 11),
+        ("southmoor", 100, 13),
+    ];
     let mut given: Vec<Given> = councils
         .iter()
         .map(|(council, rows, seed)| {
-            Given::open(&format!("{council}.parking.occupancy"), occupancy(*rows, *seed))
-                .conforming("occupancy")
+            Given::open(
+                &format!("{council}.parking.occupancy"),
+                occupancy(*rows, *seed),
+            )
+            .conforming("occupancy")
         })
         .collect();
     for (council, rows) in [("northmoor", 600), ("southmoor", 300)] {
@@ -68,7 +110,15 @@ async fn rows_are_counted_by_council() {
     let answer = city
         .ask("select council, count(*) as n from city.parking.occupancy group by council order by council")
         .await;
-    assert_eq!(answer, ["ashford | 300", "brackley | 200", "northmoor | 500", "southmoor | 100"]);
+    assert_eq!(
+        answer,
+        [
+            "ashford | 300",
+            "brackley | 200",
+            "northmoor | 500",
+            "southmoor | 100"
+        ]
+    );
     assert_eq!(city.traffic(), (4, 4));
 }
 
@@ -78,7 +128,9 @@ async fn one_council_of_the_city_is_asked_alone() {
     let answer = city
         .ask("select sum(taken) from city.parking.occupancy where council = 'brackley'")
         .await;
-    let direct = city.ask("select sum(taken) from brackley.parking.occupancy").await;
+    let direct = city
+        .ask("select sum(taken) from brackley.parking.occupancy")
+        .await;
     assert_eq!(answer, direct);
     assert_eq!(city.traffic(), (2, 2));
 }
@@ -91,7 +143,12 @@ async fn the_first_rows_of_the_city_come_from_the_first_of_each_council() {
         .await;
     assert_eq!(answer.len(), 3);
     assert_eq!(city.traffic(), (4, 12));
-    assert_eq!(city.ask("select * from city.parking.occupancy limit 5").await.len(), 5);
+    assert_eq!(
+        city.ask("select * from city.parking.occupancy limit 5")
+            .await
+            .len(),
+        5
+    );
     let (_, rows) = city.traffic();
     assert!(rows <= 20, "{rows}");
 }
@@ -99,8 +156,17 @@ async fn the_first_rows_of_the_city_come_from_the_first_of_each_council() {
 #[tokio::test(flavor = "multi_thread")]
 async fn distinct_values_and_distinct_counts_are_right_over_councils() {
     let city = city();
-    assert_eq!(city.ask("select count(distinct car_park) from city.parking.occupancy").await, ["5"]);
-    assert_eq!(city.ask("select distinct car_park from city.parking.occupancy").await.len(), 5);
+    assert_eq!(
+        city.ask("select count(distinct car_park) from city.parking.occupancy")
+            .await,
+        ["5"]
+    );
+    assert_eq!(
+        city.ask("select distinct car_park from city.parking.occupancy")
+            .await
+            .len(),
+        5
+    );
     let (_, rows) = city.traffic();
     assert!(rows <= 40, "{rows}");
 }
@@ -109,8 +175,10 @@ async fn distinct_values_and_distinct_counts_are_right_over_councils() {
 async fn cells_of_one_product_are_one_local_fragment() {
     let city = city();
     let plan = city
-        .plan("select ward, count(*) as n, count(distinct vehicle) as v, avg(paid) as p \
-               from northmoor.parking.sessions where ward = 'W1' group by ward")
+        .plan(
+            "select ward, count(*) as n, count(distinct vehicle) as v, avg(paid) as p \
+               from northmoor.parking.sessions where ward = 'W1' group by ward",
+        )
         .await
         .unwrap();
     let [fragment] = plan.fragments() else {
@@ -119,7 +187,10 @@ async fn cells_of_one_product_are_one_local_fragment() {
     assert_eq!(fragment.mode, crate::remote::Mode::Local);
     assert_eq!(fragment.output, guildhall_model::OutputClass::ReleasedCells);
     assert!(plan.wire_schema().fields().iter().all(|f| f.is_nullable()));
-    assert_eq!(plan.wire_schema().field(1).metadata()["guildhall.rule"], "minimum group of 10 distinct units");
+    assert_eq!(
+        plan.wire_schema().field(1).metadata()["guildhall.rule"],
+        "minimum group of 10 distinct units"
+    );
     assert_eq!(rows_of(&city.run(&plan).await).len(), 1);
 }
 
@@ -154,9 +225,14 @@ async fn cells_by_council_are_one_fragment_for_each_council() {
 #[tokio::test(flavor = "multi_thread")]
 async fn cells_of_several_owners_are_refused_with_what_to_ask_instead() {
     let city = city();
-    let error = city.refusal("select ward, count(*) from city.parking.sessions group by ward").await;
+    let error = city
+        .refusal("select ward, count(*) from city.parking.sessions group by ward")
+        .await;
     assert_eq!(error.kind(), PlanErrorKind::Refused);
-    assert!(error.to_string().contains("northmoor, southmoor"), "{error}");
+    assert!(
+        error.to_string().contains("northmoor, southmoor"),
+        "{error}"
+    );
     assert!(error.help().unwrap().contains("group by council"));
 }
 
@@ -196,10 +272,18 @@ async fn explain_tells_where_each_step_runs_and_asks_nobody() {
     let answer = city
         .ask("explain select council, count(*) from city.parking.sessions where ward = 'W2' group by council")
         .await;
-    assert!(answer.iter().any(|r| r.contains("spiffe://northmoor/parking/node/one | local")), "{answer:?}");
+    assert!(
+        answer
+            .iter()
+            .any(|r| r.contains("spiffe://northmoor/parking/node/one | local")),
+        "{answer:?}"
+    );
     assert!(!answer.iter().any(|r| r.contains("W2")), "{answer:?}");
     assert_eq!(city.traffic().0, 0);
-    let plan = city.plan("explain select * from northmoor.parking.occupancy").await.unwrap();
+    let plan = city
+        .plan("explain select * from northmoor.parking.occupancy")
+        .await
+        .unwrap();
     assert!(plan.fragments().is_empty());
     let error = city.refusal("explain analyze select 1").await;
     assert_eq!(error.kind(), PlanErrorKind::Refused);

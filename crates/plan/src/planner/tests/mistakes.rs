@@ -7,7 +7,10 @@ use datafusion::common::ScalarValue;
 fn city() -> City {
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("id", Arc::new(Int64Array::from(vec![1, 2, 3]))),
-        ("name", Arc::new(StringArray::from(vec![Some("a"), None, Some("c")]))),
+        (
+            "name",
+            Arc::new(StringArray::from(vec![Some("a"), None, Some("c")])),
+        ),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
     City::of(vec![Given::open("northmoor.parking.meters", vec![batch])])
@@ -16,7 +19,12 @@ fn city() -> City {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_unknown_product_is_named_as_it_was_written() {
     let city = city();
-    for name in ["northmoor.parking.secrets", "northmoor.housing.meters", "nowhere.a.b", "meters"] {
+    for name in [
+        "northmoor.parking.secrets",
+        "northmoor.housing.meters",
+        "nowhere.a.b",
+        "meters",
+    ] {
         let error = city.refusal(&format!("select * from {name}")).await;
         assert_eq!(error.kind(), PlanErrorKind::NotFound);
         assert_eq!(error.to_string(), format!("no product `{name}`"));
@@ -25,7 +33,9 @@ async fn an_unknown_product_is_named_as_it_was_written() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_column_is_told_with_those_there_are() {
-    let error = city().refusal("select nam from northmoor.parking.meters").await;
+    let error = city()
+        .refusal("select nam from northmoor.parking.meters")
+        .await;
     assert_eq!(error.kind(), PlanErrorKind::InvalidArgument);
     assert_eq!(error.to_string(), "no column `nam`; there are `id`, `name`");
 }
@@ -65,7 +75,11 @@ async fn literals_alone_are_answered_by_the_gateway() {
     let city = city();
     assert_eq!(city.ask("select 1 as one, 'x' as x").await, ["1 | x"]);
     assert_eq!(city.traffic().0, 0);
-    assert_eq!(city.ask("select * from (values (1), (2)) v(a) order by a desc").await, ["2", "1"]);
+    assert_eq!(
+        city.ask("select * from (values (1), (2)) v(a) order by a desc")
+            .await,
+        ["2", "1"]
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -80,7 +94,9 @@ async fn information_schema_shows_what_is_visible_and_no_setting() {
         .await;
     assert_eq!(columns, ["id | Int64", "name | Utf8"]);
     assert_eq!(city.ask("show tables").await.len(), 1);
-    let error = city.refusal("select * from information_schema.df_settings").await;
+    let error = city
+        .refusal("select * from information_schema.df_settings")
+        .await;
     assert_eq!(error.kind(), PlanErrorKind::NotFound);
 }
 
@@ -89,17 +105,38 @@ async fn parameters_are_typed_by_their_use_and_bound() {
     let city = city();
     let sql = "select name from northmoor.parking.meters where id = ? and name = ?";
     let statement = guard(sql, &StatementLimits::default()).unwrap();
-    let prepared = city.planner.prepare(&statement, &city.catalogue).await.unwrap();
-    let types: Vec<&DataType> = prepared.parameters.fields().iter().map(|f| f.data_type()).collect();
+    let prepared = city
+        .planner
+        .prepare(&statement, &city.catalogue)
+        .await
+        .unwrap();
+    let types: Vec<&DataType> = prepared
+        .parameters
+        .fields()
+        .iter()
+        .map(|f| f.data_type())
+        .collect();
     assert_eq!(types, [&DataType::Int64, &DataType::Utf8]);
     let values = ParamValues::from(vec![ScalarValue::from(3_i64), ScalarValue::from("c")]);
-    let plan = city.planner.plan(&statement, &city.catalogue, Some(values)).await.unwrap();
+    let plan = city
+        .planner
+        .plan(&statement, &city.catalogue, Some(values))
+        .await
+        .unwrap();
     assert_eq!(plan.wire_schema(), &prepared.schema);
     assert_eq!(rows_of(&city.run(&plan).await), ["c"]);
-    let error = city.planner.plan(&statement, &city.catalogue, None).await.unwrap_err();
+    let error = city
+        .planner
+        .plan(&statement, &city.catalogue, None)
+        .await
+        .unwrap_err();
     assert_eq!(error.kind(), PlanErrorKind::InvalidArgument);
     let nulls = ParamValues::from(vec![ScalarValue::Int64(None), ScalarValue::Utf8(None)]);
-    let plan = city.planner.plan(&statement, &city.catalogue, Some(nulls)).await.unwrap();
+    let plan = city
+        .planner
+        .plan(&statement, &city.catalogue, Some(nulls))
+        .await
+        .unwrap();
     assert!(rows_of(&city.run(&plan).await).is_empty());
 }
 
@@ -112,7 +149,11 @@ async fn a_prepared_schema_is_the_one_that_is_sent() {
         "select 1, null, 'x', now()",
     ] {
         let statement = guard(sql, &StatementLimits::default()).unwrap();
-        let prepared = city.planner.prepare(&statement, &city.catalogue).await.unwrap();
+        let prepared = city
+            .planner
+            .prepare(&statement, &city.catalogue)
+            .await
+            .unwrap();
         let plan = city.plan(sql).await.unwrap();
         assert_eq!(plan.wire_schema(), &prepared.schema, "{sql}");
         city.run(&plan).await;
@@ -133,7 +174,10 @@ async fn what_needs_more_memory_than_it_may_have_is_told_so() {
         .plan("select a.id from northmoor.parking.meters a join southmoor.parking.meters b on a.id = b.id")
         .await
         .unwrap();
-    let limits = ExecuteLimits { memory: 16, ..ExecuteLimits::default() };
+    let limits = ExecuteLimits {
+        memory: 16,
+        ..ExecuteLimits::default()
+    };
     let runner = Arc::clone(&city.nodes) as Arc<dyn FragmentRunner>;
     let stream = plan.execute(runner, limits).await.unwrap();
     let error = stream.try_collect::<Vec<_>>().await.unwrap_err();

@@ -2,6 +2,7 @@
 //! its grants and its release.
 
 mod city;
+mod equal;
 mod mistakes;
 mod semi_joins;
 mod tpch;
@@ -44,7 +45,9 @@ impl Given {
             panic!("{name}");
         };
         let schema = batches[0].schema();
-        let node = format!("spiffe://{council}/{department}/node/one").parse().unwrap();
+        let node = format!("spiffe://{council}/{department}/node/one")
+            .parse()
+            .unwrap();
         let rows: usize = batches.iter().map(RecordBatch::num_rows).sum();
         let product = Product {
             council: council.parse().unwrap(),
@@ -174,7 +177,9 @@ impl City {
             .into_iter()
             .map(|(node, list)| {
                 let config = session::base_config().with_target_partitions(2);
-                let state = session::bare_builder(config).with_catalog_list(list).build();
+                let state = session::bare_builder(config)
+                    .with_catalog_list(list)
+                    .build();
                 (node, state)
             })
             .collect();
@@ -212,7 +217,10 @@ impl City {
 
     /// The rows of an answer as text, in the order they came.
     pub(super) async fn ask(&self, sql: &str) -> Vec<String> {
-        let plan = self.plan(sql).await.unwrap_or_else(|e| panic!("{sql}: {e:?}"));
+        let plan = self
+            .plan(sql)
+            .await
+            .unwrap_or_else(|e| panic!("{sql}: {e:?}"));
         rows_of(&self.run(&plan).await)
     }
 
@@ -241,10 +249,14 @@ fn add(list: &MemoryCatalogProviderList, product: &Product, table: Arc<MemTable>
     let department = product.department.as_str();
     let schema = catalog.schema(department).unwrap_or_else(|| {
         let new: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
-        catalog.register_schema(department, Arc::clone(&new)).unwrap();
+        catalog
+            .register_schema(department, Arc::clone(&new))
+            .unwrap();
         new
     });
-    schema.register_table(product.name.to_string(), table).unwrap();
+    schema
+        .register_table(product.name.to_string(), table)
+        .unwrap();
 }
 
 #[async_trait]
@@ -258,9 +270,14 @@ impl FragmentRunner for Nodes {
             let granted = fragment
                 .products
                 .iter()
-                .find(|p| p.department == read.product.department && p.product == read.product.product)
+                .find(|p| {
+                    p.department == read.product.department && p.product == read.product.product
+                })
                 .expect("a product that was not named");
-            assert!(read.columns.is_subset(&granted.columns), "{read:?} {granted:?}");
+            assert!(
+                read.columns.is_subset(&granted.columns),
+                "{read:?} {granted:?}"
+            );
         }
         self.ran
             .lock()
@@ -269,8 +286,9 @@ impl FragmentRunner for Nodes {
         let mut started = SessionStateBuilder::new_from_existing(state.clone()).build();
         started.mark_start_execution();
         let physical = started.create_physical_plan(&plan).await?;
-        let batches: Vec<RecordBatch> =
-            execute_stream(physical, started.task_ctx())?.try_collect().await?;
+        let batches: Vec<RecordBatch> = execute_stream(physical, started.task_ctx())?
+            .try_collect()
+            .await?;
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         self.rows.fetch_add(rows, Ordering::SeqCst);
         let schema = Arc::new(plan.schema().as_arrow().clone());

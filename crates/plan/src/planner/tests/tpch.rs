@@ -67,14 +67,38 @@ fn tables() -> &'static BTreeMap<&'static str, Vec<RecordBatch>> {
     static TABLES: OnceLock<BTreeMap<&'static str, Vec<RecordBatch>>> = OnceLock::new();
     TABLES.get_or_init(|| {
         BTreeMap::from([
-            ("lineitem", plain(LineItemArrow::new(LineItemGenerator::new(scale(), 1, 1)))),
-            ("orders", plain(OrderArrow::new(OrderGenerator::new(scale(), 1, 1)))),
-            ("customer", plain(CustomerArrow::new(CustomerGenerator::new(scale(), 1, 1)))),
-            ("partsupp", plain(PartSuppArrow::new(PartSuppGenerator::new(scale(), 1, 1)))),
-            ("part", plain(PartArrow::new(PartGenerator::new(scale(), 1, 1)))),
-            ("supplier", plain(SupplierArrow::new(SupplierGenerator::new(scale(), 1, 1)))),
-            ("nation", plain(NationArrow::new(NationGenerator::new(scale(), 1, 1)))),
-            ("region", plain(RegionArrow::new(RegionGenerator::new(scale(), 1, 1)))),
+            (
+                "lineitem",
+                plain(LineItemArrow::new(LineItemGenerator::new(scale(), 1, 1))),
+            ),
+            (
+                "orders",
+                plain(OrderArrow::new(OrderGenerator::new(scale(), 1, 1))),
+            ),
+            (
+                "customer",
+                plain(CustomerArrow::new(CustomerGenerator::new(scale(), 1, 1))),
+            ),
+            (
+                "partsupp",
+                plain(PartSuppArrow::new(PartSuppGenerator::new(scale(), 1, 1))),
+            ),
+            (
+                "part",
+                plain(PartArrow::new(PartGenerator::new(scale(), 1, 1))),
+            ),
+            (
+                "supplier",
+                plain(SupplierArrow::new(SupplierGenerator::new(scale(), 1, 1))),
+            ),
+            (
+                "nation",
+                plain(NationArrow::new(NationGenerator::new(scale(), 1, 1))),
+            ),
+            (
+                "region",
+                plain(RegionArrow::new(RegionGenerator::new(scale(), 1, 1))),
+            ),
         ])
     })
 }
@@ -131,16 +155,27 @@ async fn all_equal(layout: usize) {
     for number in 1..=22 {
         let here = query(number, str::to_owned);
         let there = query(number, |t| format!("northmoor.{}.{t}", department[t]));
-        let plan = city.plan(&there).await.unwrap_or_else(|e| panic!("Q{number}: {e:?}"));
+        let plan = city
+            .plan(&there)
+            .await
+            .unwrap_or_else(|e| panic!("Q{number}: {e:?}"));
         let mut answer = rows_of(&city.run(&plan).await);
         let mut expected = locally(&here).await;
         let (asked, rows) = city.traffic();
-        eprintln!("{name}: Q{number}: {asked} fragments, {rows} rows of {} ", expected.len());
+        eprintln!(
+            "{name}: Q{number}: {asked} fragments, {rows} rows of {} ",
+            expected.len()
+        );
         answer.sort();
         expected.sort();
         assert_eq!(answer, expected, "{name}: Q{number}: {:#?}", plan.explain());
         if layout == 0 {
-            assert_eq!(plan.fragments().len(), 1, "Q{number}: {:#?}", plan.explain());
+            assert_eq!(
+                plan.fragments().len(),
+                1,
+                "Q{number}: {:#?}",
+                plan.explain()
+            );
         }
     }
 }

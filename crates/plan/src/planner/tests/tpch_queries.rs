@@ -19,7 +19,18 @@ const VALUES: [&[&str]; 22] = [
     &["special", "requests"],
     &["1995-09-01"],
     &["1996-01-01"],
-    &["Brand#45", "MEDIUM POLISHED", "49", "14", "23", "45", "19", "3", "36", "9"],
+    &[
+        "Brand#45",
+        "MEDIUM POLISHED",
+        "49",
+        "14",
+        "23",
+        "45",
+        "19",
+        "3",
+        "36",
+        "9",
+    ],
     &["Brand#23", "MED BOX"],
     &["300"],
     &["Brand#12", "Brand#23", "Brand#34", "1", "10", "20"],
@@ -49,12 +60,18 @@ pub(super) fn query(number: usize, name: impl Fn(&str) -> String) -> String {
     let mut text = if number == 15 {
         Q15.to_owned()
     } else {
-        queries::query(i32::try_from(number).unwrap()).unwrap().to_owned()
+        queries::query(i32::try_from(number).unwrap())
+            .unwrap()
+            .to_owned()
     };
     for (i, value) in VALUES[number - 1].iter().enumerate().rev() {
         text = text.replace(&format!(":{}", i + 1), value);
     }
-    text = text.replace(" day (3)", " day").trim().trim_end_matches(';').to_owned();
+    text = text
+        .replace(" day (3)", " day")
+        .trim()
+        .trim_end_matches(';')
+        .to_owned();
     if let Some((_, rows)) = LIMITS.iter().find(|(n, _)| *n == number) {
         text = format!("{text} limit {rows}");
     }
