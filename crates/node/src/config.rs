@@ -88,7 +88,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             memory_mib: 2048,
-            concurrent: 16,
+            concurrent: 64,
             waiting: 256,
             partitions: 0,
             seconds: 600,

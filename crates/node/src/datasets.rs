@@ -10,8 +10,7 @@ use guildhall_model::{CouncilName, DatasetName, DepartmentName};
 use guildhall_store::import::envelopes_after;
 use guildhall_store::{DatasetId, ManifestError, ReadError, Recorded, SealedDataset, Storage};
 use std::collections::BTreeMap;
-use std::sync::Arc;
-use tokio::sync::Mutex;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Why a dataset cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -75,6 +74,7 @@ pub(crate) struct Datasets {
     signer: Arc<SigningKey>,
     authority: Arc<dyn Authority>,
     open: Mutex<BTreeMap<DatasetName, Arc<SealedDataset>>>,
+    opening: tokio::sync::Mutex<()>,
 }
 
 impl Datasets {
@@ -92,6 +92,7 @@ impl Datasets {
             signer,
             authority,
             open: Mutex::default(),
+            opening: tokio::sync::Mutex::default(),
         }
     }
 
@@ -111,36 +112,50 @@ impl Datasets {
         &self,
         dataset: &DatasetName,
     ) -> Result<Arc<SealedDataset>, DatasetError> {
-        let id = self.id(dataset);
-        let mut open = self.open.lock().await;
-        let known = open.get(dataset).cloned();
-        if let Some(known) = &known {
-            let newer =
-                envelopes_after(&self.storage, &id, known.manifest().version, &self.signer).await;
-            if newer
-                .map_err(|source| manifest_error(dataset, source))?
-                .is_empty()
-            {
-                return Ok(Arc::clone(known));
-            }
+        if let Some(newest) = self.newest(dataset).await? {
+            return Ok(newest);
         }
+        let _one_at_a_time = self.opening.lock().await;
+        // Somebody else may have opened it meanwhile.
+        if let Some(newest) = self.newest(dataset).await? {
+            return Ok(newest);
+        }
+        let id = self.id(dataset);
         let recorded = reconcile(&self.storage, &id, &self.signer, self.authority.as_ref()).await?;
         let Some(recorded) = recorded else {
             return Err(DatasetError::NoSuchDataset {
                 dataset: dataset.clone(),
             });
         };
-        if let Some(known) = known.filter(|k| k.recorded() == recorded) {
-            return Ok(known);
-        }
-        let opened =
-            SealedDataset::open(&self.storage, &id, &[self.signer.public()], Some(recorded)).await;
+        let signers = [self.signer.public()];
+        let opened = SealedDataset::open(&self.storage, &id, &signers, Some(recorded)).await;
         let opened = Arc::new(opened.map_err(|source| DatasetError::Open {
             dataset: dataset.clone(),
             source: Box::new(source),
         })?);
-        open.insert(dataset.clone(), Arc::clone(&opened));
+        self.open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(dataset.clone(), Arc::clone(&opened));
         Ok(opened)
+    }
+
+    /// The dataset as it is open, if nothing newer lies here.
+    async fn newest(
+        &self,
+        dataset: &DatasetName,
+    ) -> Result<Option<Arc<SealedDataset>>, DatasetError> {
+        let open = self
+            .open
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(dataset)
+            .cloned();
+        let Some(open) = open else { return Ok(None) };
+        let version = open.manifest().version;
+        let newer = envelopes_after(&self.storage, &self.id(dataset), version, &self.signer).await;
+        let newer = newer.map_err(|source| manifest_error(dataset, source))?;
+        Ok(newer.is_empty().then_some(open))
     }
 }
 

@@ -1,11 +1,13 @@
 //! The engine as a node runs it: bounded memory, no disk, nothing but listed functions.
 
 use crate::config::Limits;
+use crate::wire::ROWS as WIRE_ROWS;
+use datafusion::common::tree_node::TreeNode;
 use datafusion::error::DataFusionError;
-use datafusion::execution::SessionState;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
+use datafusion::execution::{SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::ExecutionPlan;
 use guildhall_plan::session::{bare_builder, base_config};
@@ -64,16 +66,36 @@ impl Engine {
         self.state.optimize(plan)
     }
 
-    /// The physical plan of an optimised one. Call it when keys have been lent.
+    /// The physical plan of an optimised one, and what to run it in. Call it when keys have been lent.
     pub(crate) async fn physical(
         &self,
         optimised: &LogicalPlan,
-    ) -> Result<Arc<dyn ExecutionPlan>, DataFusionError> {
-        self.state
+    ) -> Result<(Arc<dyn ExecutionPlan>, Arc<TaskContext>), DataFusionError> {
+        let mut state = self.state.clone();
+        if only_reads(optimised)? {
+            *state.config_mut() = state.config().clone().with_batch_size(WIRE_ROWS);
+        }
+        let physical = state
             .query_planner()
-            .create_physical_plan(optimised, &self.state)
-            .await
+            .create_physical_plan(optimised, &state)
+            .await?;
+        Ok((physical, state.task_ctx()))
     }
+}
+
+/// Whether a plan reads, filters and projects, and no more: its batches go to the wire as they are.
+fn only_reads(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
+    let more = plan.exists(|node| {
+        Ok(!matches!(
+            node,
+            LogicalPlan::TableScan(_)
+                | LogicalPlan::Projection(_)
+                | LogicalPlan::Filter(_)
+                | LogicalPlan::SubqueryAlias(_)
+                | LogicalPlan::Limit(_)
+        ))
+    })?;
+    Ok(!more)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use guildhall_proto::node::v1::ArrowMessage;
 use std::sync::Arc;
 
 /// Rows that are put together before a message is written.
-const ROWS: usize = 32_768;
+pub(crate) const ROWS: usize = 32_768;
 /// The most bytes of rows in one message; some clients take 4 MB and no more.
 const BYTES: usize = 3_400_000;
 

@@ -30,7 +30,6 @@ use crate::product::{Products, Served, ShelfError, scans};
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
 use guildhall_disclosure::{CellRule, Gate, Rule};
 use guildhall_model::{Digest, PeerId, Role, SharedClock};
@@ -264,7 +263,7 @@ impl Runner {
     /// Starts the work; what it releases comes out of the answer.
     async fn start(&self, keyed: Keyed, turn: stream::Turn) -> Result<Answer, RunError> {
         let Keyed { grant, plan, rule } = keyed;
-        let physical: Arc<dyn ExecutionPlan> = self.engine.physical(&plan).await?;
+        let (physical, context) = self.engine.physical(&plan).await?;
         let (rule, privacy) = match rule {
             None => (Rule::OpenRows, Privacy::Rows),
             Some(cells) => (Rule::Cells(cells), Privacy::Cells),
@@ -272,7 +271,7 @@ impl Runner {
         let gate = Gate::new(rule, physical.schema())?;
         let work = stream::Work {
             physical,
-            context: self.engine.state().task_ctx(),
+            context,
             gate,
             privacy,
             fragment: grant.fragment,
