@@ -3,7 +3,6 @@
 use crate::admin::AdminError;
 use crate::config::AuthorityConfig;
 use crate::policies::PolicyFileError;
-use crate::refusal::Refusal;
 use crate::service::Service;
 use crate::state::State;
 use guildhall_identity::{
@@ -14,7 +13,7 @@ use guildhall_keys::OpenError;
 use guildhall_model::SharedClock;
 use guildhall_proto::authority::v1::authority_server::AuthorityServer;
 use guildhall_proto::authority::v1::enrolment_server::EnrolmentServer;
-use guildhall_telemetry::spawn;
+use guildhall_telemetry::{error_chain, spawn};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -174,12 +173,17 @@ fn own_chain(state: &State, csr: &[u8]) -> Result<String, IdentityError> {
 async fn keep_fresh(state: Arc<State>, shutdown: CancellationToken) {
     let mut tick = tokio::time::interval(REFRESH);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    // What went wrong last time, so that it is said once and not every second.
+    let mut before = None;
     loop {
         tokio::select! {
             () = shutdown.cancelled() => return,
             _ = tick.tick() => {}
         }
-        // Logged where it arose; what was in force stays so.
-        let _told: Result<(), Refusal> = state.refresh().await;
+        let said = state.refresh().await.err().map(|e| error_chain(&e));
+        if let Some(error) = said.as_ref().filter(|_| said != before) {
+            tracing::error!(error, "a change of trust or policy cannot be used");
+        }
+        before = said;
     }
 }

@@ -9,7 +9,7 @@ use crate::db::Db;
 use crate::init::{CA_KEY, SIGNING_KEY};
 use crate::lend::Identities;
 use crate::log::{self, LogError};
-use crate::policies::PolicySource;
+use crate::policies::{PolicyFileError, PolicySource};
 use crate::refusal::Refusal;
 use crate::register;
 use crate::serve::StartError;
@@ -168,22 +168,18 @@ impl State {
             .await
     }
 
-    /// Takes notice of what the command line changed: trusted councils and policy files.
-    pub(crate) async fn refresh(&self) -> Result<(), Refusal> {
-        let bundles = self
-            .db
-            .read(|c| admin::bundles(c, self.council()))
-            .map_err(|e| Refusal::internal(&e))?;
+    /// Takes notice of what the command line changed: trusted councils and policy files. What
+    /// cannot be used is not; what was in force stays so.
+    pub(crate) async fn refresh(&self) -> Result<(), RefreshError> {
+        let bundles = self.db.read(|c| admin::bundles(c, self.council()))?;
         if sorted(bundles.clone()) != sorted(self.trust.to_bundles()) {
-            self.trust
-                .replace(&bundles)
-                .map_err(|e| Refusal::internal(&e))?;
+            self.trust.replace(&bundles).map_err(AdminError::from)?;
             tracing::info!(
                 councils = bundles.len(),
-                "trusts other councils from now on"
+                "the list of trusted councils changed"
             );
         }
-        if let Some(next) = self.policies.changed().map_err(|e| Refusal::internal(&e))? {
+        if let Some(next) = self.policies.changed()? {
             let entry = Entry {
                 digest: Some(next.digest),
                 policies: next
@@ -194,12 +190,26 @@ impl State {
                     .collect(),
                 ..Entry::new(Event::PolicyChange, Decision::Permit)
             };
-            self.record(entry, self.clock.now()).await?;
+            let now = self.clock.now();
+            self.db
+                .write(move |tx| log::append(tx, &entry, now))
+                .await?;
             tracing::info!(digest = %next.digest, "another policy is in force");
             self.policies.put_in_force(next);
         }
         Ok(())
     }
+}
+
+/// Why a change was not taken notice of.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum RefreshError {
+    #[error("cannot read the list of trusted councils")]
+    Trust(#[from] AdminError),
+    #[error("the policy in force stays so")]
+    Policy(#[from] PolicyFileError),
+    #[error("cannot put the change of policy on record")]
+    Log(#[from] LogError),
 }
 
 fn sorted(mut bundles: Vec<wire::TrustBundle>) -> Vec<wire::TrustBundle> {
