@@ -15,41 +15,166 @@ use std::sync::Arc;
 /// Scalar functions, by the engine's own names.
 const SCALAR: &[&str] = &[
     // core
-    "arrow_cast", "arrow_typeof", "coalesce", "greatest", "least", "nullif", "nvl", "nvl2",
+    "arrow_cast",
+    "arrow_typeof",
+    "coalesce",
+    "greatest",
+    "least",
+    "nullif",
+    "nvl",
+    "nvl2",
     "overlay",
     // date and time
-    "current_date", "current_time", "date_bin", "date_part", "date_trunc", "from_unixtime",
-    "make_date", "now", "to_char", "to_date", "to_local_time", "to_timestamp",
-    "to_timestamp_micros", "to_timestamp_millis", "to_timestamp_nanos", "to_timestamp_seconds",
+    "current_date",
+    "current_time",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "from_unixtime",
+    "make_date",
+    "now",
+    "to_char",
+    "to_date",
+    "to_local_time",
+    "to_timestamp",
+    "to_timestamp_micros",
+    "to_timestamp_millis",
+    "to_timestamp_nanos",
+    "to_timestamp_seconds",
     "to_unixtime",
     // mathematics
-    "abs", "acos", "acosh", "asin", "asinh", "atan", "atan2", "atanh", "cbrt", "ceil", "cos",
-    "cosh", "cot", "degrees", "exp", "factorial", "floor", "gcd", "isnan", "iszero", "lcm", "ln",
-    "log", "log10", "log2", "nanvl", "pi", "power", "radians", "round", "signum", "sin", "sinh",
-    "sqrt", "tan", "tanh", "trunc",
+    "abs",
+    "acos",
+    "acosh",
+    "asin",
+    "asinh",
+    "atan",
+    "atan2",
+    "atanh",
+    "cbrt",
+    "ceil",
+    "cos",
+    "cosh",
+    "cot",
+    "degrees",
+    "exp",
+    "factorial",
+    "floor",
+    "gcd",
+    "isnan",
+    "iszero",
+    "lcm",
+    "ln",
+    "log",
+    "log10",
+    "log2",
+    "nanvl",
+    "pi",
+    "power",
+    "radians",
+    "round",
+    "signum",
+    "sin",
+    "sinh",
+    "sqrt",
+    "tan",
+    "tanh",
+    "trunc",
     // strings
-    "ascii", "bit_length", "btrim", "character_length", "chr", "concat", "concat_ws", "contains",
-    "ends_with", "find_in_set", "initcap", "left", "levenshtein", "lower", "lpad", "ltrim",
-    "octet_length", "regexp_count", "regexp_instr", "regexp_like", "regexp_match",
-    "regexp_replace", "replace", "reverse", "right", "rpad", "rtrim", "split_part", "starts_with",
-    "strpos", "substr", "substr_index", "to_hex", "translate", "upper",
+    "ascii",
+    "bit_length",
+    "btrim",
+    "character_length",
+    "chr",
+    "concat",
+    "concat_ws",
+    "contains",
+    "ends_with",
+    "find_in_set",
+    "initcap",
+    "left",
+    "levenshtein",
+    "lower",
+    "lpad",
+    "ltrim",
+    "octet_length",
+    "regexp_count",
+    "regexp_instr",
+    "regexp_like",
+    "regexp_match",
+    "regexp_replace",
+    "replace",
+    "reverse",
+    "right",
+    "rpad",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "substr_index",
+    "to_hex",
+    "translate",
+    "upper",
 ];
 
 /// Aggregate functions, by the engine's own names. Which of them suit a private product is for
 /// [`crate::cube`] to say.
 const AGGREGATE: &[&str] = &[
-    "any_value", "approx_distinct", "approx_median", "approx_percentile_cont",
-    "approx_percentile_cont_with_weight", "array_agg", "avg", "bit_and", "bit_or", "bit_xor",
-    "bool_and", "bool_or", "corr", "count", "covar_pop", "covar_samp", "first_value", "grouping",
-    "last_value", "max", "median", "min", "nth_value", "percentile_cont", "regr_avgx",
-    "regr_avgy", "regr_count", "regr_intercept", "regr_r2", "regr_slope", "regr_sxx", "regr_sxy",
-    "regr_syy", "stddev", "stddev_pop", "string_agg", "sum", "var", "var_pop",
+    "any_value",
+    "approx_distinct",
+    "approx_median",
+    "approx_percentile_cont",
+    "approx_percentile_cont_with_weight",
+    "array_agg",
+    "avg",
+    "bit_and",
+    "bit_or",
+    "bit_xor",
+    "bool_and",
+    "bool_or",
+    "corr",
+    "count",
+    "covar_pop",
+    "covar_samp",
+    "first_value",
+    "grouping",
+    "last_value",
+    "max",
+    "median",
+    "min",
+    "nth_value",
+    "percentile_cont",
+    "regr_avgx",
+    "regr_avgy",
+    "regr_count",
+    "regr_intercept",
+    "regr_r2",
+    "regr_slope",
+    "regr_sxx",
+    "regr_sxy",
+    "regr_syy",
+    "stddev",
+    "stddev_pop",
+    "string_agg",
+    "sum",
+    "var",
+    "var_pop",
 ];
 
 /// Window functions, by the engine's own names.
 const WINDOW: &[&str] = &[
-    "cume_dist", "dense_rank", "first_value", "lag", "last_value", "lead", "nth_value", "ntile",
-    "percent_rank", "rank", "row_number",
+    "cume_dist",
+    "dense_rank",
+    "first_value",
+    "lag",
+    "last_value",
+    "lead",
+    "nth_value",
+    "ntile",
+    "percent_rank",
+    "rank",
+    "row_number",
 ];
 
 /// The longest text that `lpad` and `rpad` may fill up to.
@@ -147,7 +272,9 @@ pub fn is_known(name: &str) -> bool {
 /// Checks one planned call: its name, and the arguments that decide how much memory it takes.
 pub fn check_call(kind: Kind, name: &str, args: &[Expr]) -> Result<(), FunctionError> {
     if !is_allowed(kind, name) {
-        return Err(FunctionError::NotOffered { name: name.chars().take(64).collect() });
+        return Err(FunctionError::NotOffered {
+            name: name.chars().take(64).collect(),
+        });
     }
     match (kind, name) {
         (Kind::Scalar, "lpad" | "rpad") => check_pad(args),
@@ -198,14 +325,41 @@ mod tests {
 
     #[test]
     fn every_listed_function_exists_in_the_engine() {
-        assert_eq!(scalar().len(), SCALAR.len(), "{:?}", missing(SCALAR, scalar().iter().map(|f| f.name())));
-        assert_eq!(aggregate().len(), AGGREGATE.len(), "{:?}", missing(AGGREGATE, aggregate().iter().map(|f| f.name())));
-        assert_eq!(window().len(), WINDOW.len(), "{:?}", missing(WINDOW, window().iter().map(|f| f.name())));
+        assert_eq!(
+            scalar().len(),
+            SCALAR.len(),
+            "{:?}",
+            missing(SCALAR, scalar().iter().map(|f| f.name()))
+        );
+        assert_eq!(
+            aggregate().len(),
+            AGGREGATE.len(),
+            "{:?}",
+            missing(AGGREGATE, aggregate().iter().map(|f| f.name()))
+        );
+        assert_eq!(
+            window().len(),
+            WINDOW.len(),
+            "{:?}",
+            missing(WINDOW, window().iter().map(|f| f.name()))
+        );
     }
 
     #[test]
     fn what_reads_more_than_its_arguments_is_not_listed() {
-        for name in ["version", "input_file_name", "file_row_index", "random", "rand", "uuid", "repeat", "read_csv", "sleep", "get_field", "generate_series"] {
+        for name in [
+            "version",
+            "input_file_name",
+            "file_row_index",
+            "random",
+            "rand",
+            "uuid",
+            "repeat",
+            "read_csv",
+            "sleep",
+            "get_field",
+            "generate_series",
+        ] {
             assert!(!is_known(name), "{name}");
             assert!(!is_allowed(Kind::Scalar, name), "{name}");
         }
@@ -213,7 +367,15 @@ mod tests {
 
     #[test]
     fn aliases_are_known_to_statements() {
-        for name in ["substring", "mean", "length", "pow", "current_timestamp", "trim", "var_samp"] {
+        for name in [
+            "substring",
+            "mean",
+            "length",
+            "pow",
+            "current_timestamp",
+            "trim",
+            "var_samp",
+        ] {
             assert!(is_known(name), "{name}");
         }
     }

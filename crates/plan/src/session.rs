@@ -5,8 +5,8 @@
 
 use crate::functions;
 use datafusion::catalog::MemoryCatalogProviderList;
-use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 use std::sync::Arc;
@@ -61,7 +61,14 @@ mod tests {
         let state = bare_state(base_config());
         assert!(state.catalog_list().catalog_names().is_empty());
         assert!(state.table_functions().is_empty());
-        assert_eq!(state.scalar_functions().values().filter(|f| f.name() == "repeat").count(), 0);
+        assert_eq!(
+            state
+                .scalar_functions()
+                .values()
+                .filter(|f| f.name() == "repeat")
+                .count(),
+            0
+        );
         assert!(state.get_file_format_factory("csv").is_none());
     }
 }

@@ -33,7 +33,11 @@ impl CubeQuery {
         let source = Arc::new(LogicalTableSource::new(Arc::clone(schema)));
         let scan = LogicalPlanBuilder::scan(table.clone(), source, Some(projection))?.build()?;
         let made = Made { table, schema };
-        let limits = self.filters.iter().map(|f| made.limit(f)).collect::<Result<Vec<_>>>()?;
+        let limits = self
+            .filters
+            .iter()
+            .map(|f| made.limit(f))
+            .collect::<Result<Vec<_>>>()?;
         let input = match conjunction(limits) {
             Some(predicate) => LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(scan))?),
             None => scan,
@@ -49,7 +53,11 @@ impl CubeQuery {
             .iter()
             .map(|a| Ok(made.told(a, &self.unit)?.alias(once(&a.name, &mut names))))
             .collect::<Result<Vec<_>>>()?;
-        Ok(LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(input), keys, aggregates)?))
+        Ok(LogicalPlan::Aggregate(Aggregate::try_new(
+            Arc::new(input),
+            keys,
+            aggregates,
+        )?))
     }
 }
 
@@ -75,7 +83,11 @@ impl Made<'_> {
     }
 
     fn type_of(&self, name: &ColumnName) -> Result<DataType> {
-        Ok(self.schema.field_with_name(name.as_str())?.data_type().clone())
+        Ok(self
+            .schema
+            .field_with_name(name.as_str())?
+            .data_type()
+            .clone())
     }
 
     fn key(&self, key: &CubeKey) -> Result<Expr> {
@@ -90,13 +102,16 @@ impl Made<'_> {
             return plan_err!("a group of values is not a key");
         };
         let of = self.widened(column, Some(to))?;
-        let Some(date_trunc) =
-            functions::scalar().into_iter().find(|f| f.name() == "date_trunc")
+        let Some(date_trunc) = functions::scalar()
+            .into_iter()
+            .find(|f| f.name() == "date_trunc")
         else {
             return plan_err!("the engine has no date_trunc");
         };
         let args = vec![lit(unit.to_ascii_lowercase()), of];
-        Ok(Expr::ScalarFunction(ScalarFunction::new_udf(date_trunc, args)))
+        Ok(Expr::ScalarFunction(ScalarFunction::new_udf(
+            date_trunc, args,
+        )))
     }
 
     fn widened(&self, column: &ColumnName, to: Option<&DataType>) -> Result<Expr> {
@@ -112,13 +127,23 @@ impl Made<'_> {
     fn limit(&self, filter: &CubeFilter) -> Result<Expr> {
         let literal = |v: &ScalarValue| Expr::Literal(v.clone(), None);
         match filter {
-            CubeFilter::Eq { column, roll_up: None, value } => {
-                Ok(self.column(column).eq(literal(value)))
-            }
-            CubeFilter::Eq { column, roll_up: Some(roll_up), value } => {
-                Ok(self.truncated(column, roll_up, &value.data_type())?.eq(literal(value)))
-            }
-            CubeFilter::InRollUp { column, roll_up: _, values } => Ok(Expr::InList(InList::new(
+            CubeFilter::Eq {
+                column,
+                roll_up: None,
+                value,
+            } => Ok(self.column(column).eq(literal(value))),
+            CubeFilter::Eq {
+                column,
+                roll_up: Some(roll_up),
+                value,
+            } => Ok(self
+                .truncated(column, roll_up, &value.data_type())?
+                .eq(literal(value))),
+            CubeFilter::InRollUp {
+                column,
+                roll_up: _,
+                values,
+            } => Ok(Expr::InList(InList::new(
                 Box::new(self.column(column)),
                 values.iter().map(literal).collect(),
                 false,

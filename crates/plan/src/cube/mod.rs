@@ -121,12 +121,12 @@ pub struct Refusal {
 impl Refusal {
     /// A refusal under the rule of that name.
     #[must_use]
-    pub fn new(
-        rule: &'static str,
-        reason: impl Into<String>,
-        instead: impl Into<String>,
-    ) -> Self {
-        Self { rule, reason: reason.into(), instead: instead.into() }
+    pub fn new(rule: &'static str, reason: impl Into<String>, instead: impl Into<String>) -> Self {
+        Self {
+            rule,
+            reason: reason.into(),
+            instead: instead.into(),
+        }
     }
 
     /// What to ask instead, for a `help:` line.
@@ -157,8 +157,14 @@ impl CubeQuery {
     /// The columns of the answer: keys, then aggregates, each nullable.
     #[must_use]
     pub fn output_schema(&self) -> SchemaRef {
-        let keys = self.keys.iter().map(|k| Field::new(&k.name, k.data_type.clone(), true));
-        let rest = self.aggregates.iter().map(|a| Field::new(&a.name, a.data_type.clone(), true));
+        let keys = self
+            .keys
+            .iter()
+            .map(|k| Field::new(&k.name, k.data_type.clone(), true));
+        let rest = self
+            .aggregates
+            .iter()
+            .map(|a| Field::new(&a.name, a.data_type.clone(), true));
         Arc::new(Schema::new(keys.chain(rest).collect::<Vec<_>>()))
     }
 }

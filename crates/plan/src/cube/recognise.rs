@@ -6,14 +6,14 @@ use super::{CubeAgg, CubeAggregate, CubeKey, CubeQuery, Refusal};
 use arrow::datatypes::DataType;
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
-use datafusion::logical_expr::{Aggregate, Expr, LogicalPlan};
+use datafusion::logical_expr::{Distinct, Expr, LogicalPlan};
 use guildhall_grant::product::Product;
 use guildhall_model::{ColumnClass, ColumnName, ReleaseClass};
 
 /// The most keys that one question may have.
 const MAX_KEYS: usize = 8;
 
-/// Reads `plan`, an aggregation with nothing above it, as a question to the cube of `product`.
+/// Reads `plan`, an aggregation (or `DISTINCT`) with nothing above it, as a question to the cube of `product`.
 ///
 /// The columns of the answer are those of `plan`, in its order.
 pub fn recognise(plan: &LogicalPlan, product: &Product) -> Result<CubeQuery, Refusal> {
@@ -27,15 +27,29 @@ pub fn recognise(plan: &LogicalPlan, product: &Product) -> Result<CubeQuery, Ref
             ));
         }
     };
-    let LogicalPlan::Aggregate(aggregate) = plan else {
-        return Err(Refusal::new(
-            "cube.rows",
-            format!("product `{}` releases cells, not rows", product.product_ref()),
-            "aggregate: count(*), or count, sum and avg of its measures, grouped by its dimensions",
-        ));
+    let aggregate = match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate,
+        LogicalPlan::Distinct(Distinct::All(input)) => return distinct(input, unit, product),
+        _ => return Err(rows(product)),
     };
     let input = relation(&aggregate.input, product)?;
-    let keys = keys(aggregate, &input, product)?;
+    let schema = aggregate.input.schema();
+    if aggregate
+        .group_expr
+        .iter()
+        .any(|e| matches!(e, Expr::GroupingSet(_)))
+    {
+        return Err(Refusal::new(
+            "cube.grouping-sets",
+            "GROUPING SETS, ROLLUP and CUBE over a private product",
+            "ask each grouping in a query of its own and unite the cells",
+        ));
+    }
+    let sources = aggregate
+        .group_expr
+        .iter()
+        .map(|e| source(e, schema, &input.columns, product));
+    let keys = keys(sources.collect(), &aggregate.schema, product)?;
     let mut aggregates = Vec::with_capacity(aggregate.aggr_expr.len());
     let outputs = aggregate.schema.fields().iter().skip(keys.len());
     for (e, field) in aggregate.aggr_expr.iter().zip(outputs) {
@@ -56,32 +70,62 @@ pub fn recognise(plan: &LogicalPlan, product: &Product) -> Result<CubeQuery, Ref
     })
 }
 
+fn rows(product: &Product) -> Refusal {
+    Refusal::new(
+        "cube.rows",
+        format!(
+            "product `{}` releases cells, not rows",
+            product.product_ref()
+        ),
+        "aggregate: count(*), or count, sum and avg of its measures, grouped by its dimensions",
+    )
+}
+
+/// `SELECT DISTINCT` of dimensions: which cells there are, and nothing of them.
+fn distinct(
+    input: &LogicalPlan,
+    unit: ColumnName,
+    product: &Product,
+) -> Result<CubeQuery, Refusal> {
+    let Relation { columns, filters } = relation(input, product)?;
+    let keys = keys(columns, input.schema(), product)?;
+    if keys.is_empty() {
+        return Err(rows(product));
+    }
+    Ok(CubeQuery {
+        product: product.product_ref(),
+        unit,
+        keys,
+        filters,
+        aggregates: Vec::new(),
+    })
+}
+
+/// The keys that `sources` are, named and typed as the first columns of `output`.
 fn keys(
-    aggregate: &Aggregate,
-    input: &Relation,
+    sources: Vec<Source>,
+    output: &DFSchema,
     product: &Product,
 ) -> Result<Vec<CubeKey>, Refusal> {
-    if aggregate.group_expr.len() > MAX_KEYS {
+    if sources.len() > MAX_KEYS {
         return Err(Refusal::new(
             "cube.keys",
             format!("a question has more than {MAX_KEYS} keys"),
             "group by fewer dimensions",
         ));
     }
-    let mut keys = Vec::with_capacity(aggregate.group_expr.len());
-    for (e, field) in aggregate.group_expr.iter().zip(aggregate.schema.fields()) {
-        if matches!(e, Expr::GroupingSet(_)) {
-            return Err(Refusal::new(
-                "cube.grouping-sets",
-                "GROUPING SETS, ROLLUP and CUBE over a private product",
-                "ask each grouping in a query of its own and unite the cells",
-            ));
-        }
-        let (column, roll_up) = match source(e, aggregate.input.schema(), &input.columns, product) {
-            Source::Column { column, .. } => (column, None),
-            Source::RollUp { column, roll_up, .. } => (column, Some(roll_up)),
+    let mut keys = Vec::with_capacity(sources.len());
+    for (of, field) in sources.into_iter().zip(output.fields()) {
+        let (column, roll_up, data_type) = match of {
+            Source::Column { column, data_type } => (column, None, data_type),
+            Source::RollUp {
+                column,
+                roll_up,
+                data_type,
+                wide: None,
+            } => (column, Some(roll_up), data_type),
             Source::Other(refusal) => return Err(refusal),
-            Source::Widened { .. } | Source::Literal(_) => {
+            Source::Widened { .. } | Source::RollUp { .. } | Source::Literal(_) => {
                 return Err(Refusal::new(
                     "cube.expression",
                     "a key that is not a dimension or a registered roll-up of one",
@@ -90,11 +134,18 @@ fn keys(
             }
         };
         dimension(&column, product)?;
+        if data_type != *field.data_type() {
+            return Err(Refusal::new(
+                "cube.form",
+                "a key whose type is not what its column gives",
+                "plan the question again",
+            ));
+        }
         keys.push(CubeKey {
             name: field.name().clone(),
             column,
             roll_up,
-            data_type: field.data_type().clone(),
+            data_type,
         });
     }
     Ok(keys)
@@ -164,7 +215,11 @@ fn told(
 }
 
 fn added(name: &str, column: ColumnName) -> CubeAgg {
-    if name == "sum" { CubeAgg::Sum(column) } else { CubeAgg::Avg(column) }
+    if name == "sum" {
+        CubeAgg::Sum(column)
+    } else {
+        CubeAgg::Avg(column)
+    }
 }
 
 /// Refuses what an aggregate may carry besides its argument.
@@ -235,7 +290,10 @@ fn measure(
     };
     Err(Refusal::new(
         "cube.measure",
-        format!("`{column}` is not a registered measure of product `{}`", product.product_ref()),
+        format!(
+            "`{column}` is not a registered measure of product `{}`",
+            product.product_ref()
+        ),
         instead,
     ))
 }

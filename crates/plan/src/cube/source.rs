@@ -1,6 +1,6 @@
 //! Where each column of a relation comes from: the way down from an aggregation to its product.
 
-use super::value::{convert, text_of, widens, widens_number};
+use super::value::{convert, tells_apart, text_of, widens, widens_number};
 use super::{CubeFilter, Refusal};
 use arrow::datatypes::DataType;
 use datafusion::common::{DFSchema, ScalarValue};
@@ -24,11 +24,13 @@ pub(super) enum Source {
         from: DataType,
         to: DataType,
     },
-    /// A registered `date_trunc` of a dimension.
+    /// A registered `date_trunc` of a dimension, of type `data_type`; `wide` if it was cast to
+    /// a type that keeps its values apart.
     RollUp {
         column: ColumnName,
         roll_up: RollUp,
         data_type: DataType,
+        wide: Option<DataType>,
     },
     /// A literal of the statement.
     Literal(ScalarValue),
@@ -56,7 +58,10 @@ pub(super) fn relation(plan: &LogicalPlan, product: &Product) -> Result<Relation
                 .iter()
                 .map(|e| source(e, p.input.schema(), &input.columns, product))
                 .collect();
-            Ok(Relation { columns, filters: input.filters })
+            Ok(Relation {
+                columns,
+                filters: input.filters,
+            })
         }
         LogicalPlan::Filter(f) => {
             let mut input = relation(&f.input, product)?;
@@ -69,12 +74,18 @@ pub(super) fn relation(plan: &LogicalPlan, product: &Product) -> Result<Relation
         }
         LogicalPlan::Join(_) => Err(Refusal::new(
             "cube.one-product",
-            format!("a private product, here `{}`, is joined with another table", product.product_ref()),
+            format!(
+                "a private product, here `{}`, is joined with another table",
+                product.product_ref()
+            ),
             "aggregate it first, in a sub-query, and join the cells",
         )),
         LogicalPlan::Union(_) => Err(Refusal::new(
             "cube.one-product",
-            format!("a private product, here `{}`, is united with another table", product.product_ref()),
+            format!(
+                "a private product, here `{}`, is united with another table",
+                product.product_ref()
+            ),
             "aggregate each part on its own and unite the cells",
         )),
         LogicalPlan::Aggregate(_) | LogicalPlan::Distinct(_) => Err(Refusal::new(
@@ -118,7 +129,10 @@ fn scanned(scan: &TableScan, product: &Product) -> Result<Relation, Refusal> {
     if !named.is_ok_and(|n| n == product.product_ref()) {
         return Err(Refusal::new(
             "cube.one-product",
-            format!("the aggregation is not over product `{}`", product.product_ref()),
+            format!(
+                "the aggregation is not over product `{}`",
+                product.product_ref()
+            ),
             "ask each product on its own",
         ));
     }
@@ -129,12 +143,19 @@ fn scanned(scan: &TableScan, product: &Product) -> Result<Relation, Refusal> {
             "limit the cells, after the aggregation",
         ));
     }
-    let columns: Vec<Source> =
-        scan.projected_schema.fields().iter().map(|f| product_column(f.name(), f.data_type(), product)).collect();
+    let columns: Vec<Source> = scan
+        .projected_schema
+        .fields()
+        .iter()
+        .map(|f| product_column(f.name(), f.data_type(), product))
+        .collect();
     // Filters of a scan speak of all its columns, projected or not.
     let table = scan.source.schema();
-    let all: Vec<Source> =
-        table.fields().iter().map(|f| product_column(f.name(), f.data_type(), product)).collect();
+    let all: Vec<Source> = table
+        .fields()
+        .iter()
+        .map(|f| product_column(f.name(), f.data_type(), product))
+        .collect();
     let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &table)
         .map_err(|_| unreadable())?;
     let mut filters = Vec::new();
@@ -150,7 +171,10 @@ fn scanned(scan: &TableScan, product: &Product) -> Result<Relation, Refusal> {
 
 fn product_column(name: &str, data_type: &DataType, product: &Product) -> Source {
     match product.column(name) {
-        Some(c) => Source::Column { column: c.name.clone(), data_type: data_type.clone() },
+        Some(c) => Source::Column {
+            column: c.name.clone(),
+            data_type: data_type.clone(),
+        },
         None => Source::Other(unreadable()),
     }
 }
@@ -181,9 +205,7 @@ pub(super) fn source(e: &Expr, schema: &DFSchema, input: &[Source], product: &Pr
         },
         Expr::Literal(v, _) => Source::Literal(v.clone()),
         Expr::Cast(c) => cast(source(&c.expr, schema, input, product), c.field.data_type()),
-        Expr::ScalarFunction(f) if f.name() == "date_trunc" => {
-            truncated(f, schema, input, product)
-        }
+        Expr::ScalarFunction(f) if f.name() == "date_trunc" => truncated(f, schema, input, product),
         _ => Source::Other(expression()),
     }
 }
@@ -193,17 +215,31 @@ fn cast(inner: Source, to: &DataType) -> Source {
         Source::Column { column, data_type } if data_type == *to => {
             Source::Column { column, data_type }
         }
-        Source::Column { column, data_type: from }
-            if widens(&from, to) || widens_number(&from, to) =>
-        {
-            Source::Widened { column, from, to: to.clone() }
-        }
+        Source::Column {
+            column,
+            data_type: from,
+        } if widens(&from, to) || widens_number(&from, to) => Source::Widened {
+            column,
+            from,
+            to: to.clone(),
+        },
         Source::Literal(v) => match v.cast_to(to) {
             Ok(v) => Source::Literal(v),
             Err(_) => Source::Other(no_value()),
         },
-        Source::RollUp { column, roll_up, data_type } if data_type == *to => {
-            Source::RollUp { column, roll_up, data_type }
+        Source::RollUp {
+            column,
+            roll_up,
+            data_type,
+            wide: None,
+        } if widens(&data_type, to) => {
+            let wide = (data_type != *to).then(|| to.clone());
+            Source::RollUp {
+                column,
+                roll_up,
+                data_type,
+                wide,
+            }
         }
         Source::Other(refusal) => Source::Other(refusal),
         Source::Column { .. } | Source::Widened { .. } | Source::RollUp { .. } => {
@@ -242,7 +278,12 @@ fn truncated(f: &ScalarFunction, schema: &DFSchema, input: &[Source], product: &
         .iter()
         .find(|r| matches!(&r.kind, RollUpKind::DateTrunc(u) if u.eq_ignore_ascii_case(&unit)));
     match registered {
-        Some(roll_up) => Source::RollUp { column, roll_up: roll_up.clone(), data_type },
+        Some(roll_up) => Source::RollUp {
+            column,
+            roll_up: roll_up.clone(),
+            data_type,
+            wide: None,
+        },
         None => Source::Other(Refusal::new(
             "cube.roll-up",
             format!("`{column}` is not registered for this unit of date_trunc"),
@@ -263,7 +304,11 @@ fn offered(dimension: &Dimension) -> String {
     if units.is_empty() {
         format!("group by `{}` itself", dimension.column)
     } else {
-        format!("the units registered for `{}` are: {}", dimension.column, units.join(", "))
+        format!(
+            "the units registered for `{}` are: {}",
+            dimension.column,
+            units.join(", ")
+        )
     }
 }
 
@@ -273,9 +318,16 @@ pub(super) fn dimension<'a>(
     product: &'a Product,
 ) -> Result<&'a Dimension, Refusal> {
     let names = || {
-        let names: Vec<&str> = product.dimensions.iter().map(|d| d.column.as_str()).collect();
+        let names: Vec<&str> = product
+            .dimensions
+            .iter()
+            .map(|d| d.column.as_str())
+            .collect();
         if names.is_empty() {
-            format!("product `{}` has no dimensions: ask for totals only", product.product_ref())
+            format!(
+                "product `{}` has no dimensions: ask for totals only",
+                product.product_ref()
+            )
         } else {
             format!("its dimensions are: {}", names.join(", "))
         }
@@ -285,7 +337,9 @@ pub(super) fn dimension<'a>(
         Some(ColumnClass::Identifier | ColumnClass::Secret) | None => {
             return Err(Refusal::new(
                 "cube.identifier",
-                format!("`{column}` names persons or things and is neither grouped nor filtered by"),
+                format!(
+                    "`{column}` names persons or things and is neither grouped nor filtered by"
+                ),
                 names(),
             ));
         }
@@ -300,7 +354,10 @@ pub(super) fn dimension<'a>(
     product.dimension(column.as_str()).ok_or_else(|| {
         Refusal::new(
             "cube.dimension",
-            format!("`{column}` is not a registered dimension of product `{}`", product.product_ref()),
+            format!(
+                "`{column}` is not a registered dimension of product `{}`",
+                product.product_ref()
+            ),
             names(),
         )
     })
@@ -347,9 +404,10 @@ fn limit(
 ) -> Result<Option<CubeFilter>, Refusal> {
     let truth = |e: &Expr, value: bool| -> Result<Option<CubeFilter>, Refusal> {
         match source(e, schema, input, product) {
-            s @ Source::Column { data_type: DataType::Boolean, .. } => {
-                equals(s, &ScalarValue::Boolean(Some(value)), product).map(Some)
-            }
+            s @ Source::Column {
+                data_type: DataType::Boolean,
+                ..
+            } => equals(s, &ScalarValue::Boolean(Some(value)), product).map(Some),
             Source::Other(refusal) => Err(refusal),
             _ => Err(predicate("a condition that is no equality")),
         }
@@ -361,7 +419,11 @@ fn limit(
         Expr::IsTrue(e) => truth(e, true),
         Expr::Not(e) if matches!(**e, Expr::Column(_)) => truth(e, false),
         Expr::IsFalse(e) => truth(e, false),
-        Expr::BinaryExpr(BinaryExpr { left, op: Operator::Eq, right }) => {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: Operator::Eq,
+            right,
+        }) => {
             let left = source(left, schema, input, product);
             let right = source(right, schema, input, product);
             match (left, right) {
@@ -387,9 +449,10 @@ fn limit(
         Expr::IsNull(_) | Expr::IsNotNull(_) | Expr::IsUnknown(_) | Expr::IsNotUnknown(_) => {
             Err(predicate("IS NULL"))
         }
-        Expr::Exists(_) | Expr::InSubquery(_) | Expr::ScalarSubquery(_) | Expr::SetComparison(_) => {
-            Err(predicate("a sub-query"))
-        }
+        Expr::Exists(_)
+        | Expr::InSubquery(_)
+        | Expr::ScalarSubquery(_)
+        | Expr::SetComparison(_) => Err(predicate("a sub-query")),
         _ => Err(predicate("a condition that is no equality")),
     }
 }
@@ -400,20 +463,40 @@ fn equals(of: Source, value: &ScalarValue, product: &Product) -> Result<CubeFilt
         Source::Column { column, data_type } => {
             dimension(&column, product)?;
             let value = convert(value, &data_type).ok_or_else(no_value)?;
-            Ok(CubeFilter::Eq { column, roll_up: None, value })
+            Ok(CubeFilter::Eq {
+                column,
+                roll_up: None,
+                value,
+            })
         }
         Source::Widened { column, from, to } => {
             dimension(&column, product)?;
-            if !widens(&from, &to) {
+            let wide = convert(value, &to).ok_or_else(no_value)?;
+            if !tells_apart(&from, &to, &wide) {
                 return Err(expression());
             }
-            let wide = convert(value, &to).ok_or_else(no_value)?;
             let value = convert(&wide, &from).ok_or_else(no_value)?;
-            Ok(CubeFilter::Eq { column, roll_up: None, value })
+            Ok(CubeFilter::Eq {
+                column,
+                roll_up: None,
+                value,
+            })
         }
-        Source::RollUp { column, roll_up, data_type } => {
-            let value = convert(value, &data_type).ok_or_else(no_value)?;
-            Ok(CubeFilter::Eq { column, roll_up: Some(roll_up), value })
+        Source::RollUp {
+            column,
+            roll_up,
+            data_type,
+            wide,
+        } => {
+            let wide = wide.as_ref().unwrap_or(&data_type);
+            let value = convert(value, wide)
+                .and_then(|v| convert(&v, &data_type))
+                .ok_or_else(no_value)?;
+            Ok(CubeFilter::Eq {
+                column,
+                roll_up: Some(roll_up),
+                value,
+            })
         }
         Source::Literal(_) => Err(no_value()),
         Source::Other(refusal) => Err(refusal),
@@ -453,7 +536,9 @@ fn within(
     let dimension = dimension(&column, product)?;
     let mut typed = Vec::with_capacity(values.len());
     for value in &values {
-        let value = convert(value, &to).and_then(|v| convert(&v, &from)).ok_or_else(no_value)?;
+        let value = convert(value, &to)
+            .and_then(|v| convert(&v, &from))
+            .ok_or_else(no_value)?;
         let text = text_of(&value).ok_or_else(no_value)?;
         typed.push((text, value));
     }
@@ -464,7 +549,10 @@ fn within(
             let mut members: Vec<&str> = members.iter().map(String::as_str).collect();
             members.sort_unstable();
             members.dedup();
-            members.iter().copied().eq(typed.iter().map(|(text, _)| text.as_str()))
+            members
+                .iter()
+                .copied()
+                .eq(typed.iter().map(|(text, _)| text.as_str()))
         }
         RollUpKind::DateTrunc(_) => false,
     });
@@ -493,6 +581,9 @@ fn groups(dimension: &Dimension) -> String {
     if names.is_empty() {
         group_by
     } else {
-        format!("list exactly the values of one of its groups ({}), or {group_by}", names.join(", "))
+        format!(
+            "list exactly the values of one of its groups ({}), or {group_by}",
+            names.join(", ")
+        )
     }
 }

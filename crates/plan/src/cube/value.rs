@@ -40,6 +40,16 @@ pub(super) fn widens(from: &DataType, to: &DataType) -> bool {
     }
 }
 
+/// Whether `CAST(column AS to) = value` is true of one value of the column at most, as it is
+/// for whole numbers as `Float64` below 2^53.
+pub(super) fn tells_apart(from: &DataType, to: &DataType, value: &ScalarValue) -> bool {
+    const EXACT: f64 = 9_007_199_254_740_992.0;
+    widens(from, to)
+        || from.is_integer()
+            && matches!(value, ScalarValue::Float64(Some(v)) if v.abs() < EXACT)
+            && *to == DataType::Float64
+}
+
 /// Whether a measure may be widened from `from` to `to` before it is added. Whole numbers
 /// beyond 2^53 are rounded as `Float64`, as the engine itself does for a mean.
 pub(super) fn widens_number(from: &DataType, to: &DataType) -> bool {
@@ -49,8 +59,7 @@ pub(super) fn widens_number(from: &DataType, to: &DataType) -> bool {
     match (from, to) {
         (a, DataType::Float64) => a.is_numeric(),
         (a, DataType::Int8 | DataType::Int16 | DataType::Int32 | DataType::Int64) => {
-            a.is_integer()
-                && a.primitive_width() < to.primitive_width()
+            a.is_integer() && a.primitive_width() < to.primitive_width()
         }
         (a, DataType::UInt16 | DataType::UInt32 | DataType::UInt64) => {
             a.is_unsigned_integer() && a.primitive_width() < to.primitive_width()
@@ -109,23 +118,48 @@ mod tests {
     #[test]
     fn a_literal_converts_only_if_it_comes_back() {
         let int = |n| ScalarValue::Int64(Some(n));
-        assert_eq!(convert(&ScalarValue::Float64(Some(5.0)), &DataType::Int64), Some(int(5)));
-        assert_eq!(convert(&ScalarValue::Float64(Some(5.5)), &DataType::Int64), None);
+        assert_eq!(
+            convert(&ScalarValue::Float64(Some(5.0)), &DataType::Int64),
+            Some(int(5))
+        );
+        assert_eq!(
+            convert(&ScalarValue::Float64(Some(5.5)), &DataType::Int64),
+            None
+        );
         assert_eq!(convert(&ScalarValue::from("05"), &DataType::Int64), None);
         assert_eq!(convert(&ScalarValue::Int64(None), &DataType::Int64), None);
+    }
+
+    #[test]
+    fn whole_numbers_as_floats_are_told_apart_up_to_two_to_the_53() {
+        let apart = |v| {
+            tells_apart(
+                &DataType::Int64,
+                &DataType::Float64,
+                &ScalarValue::Float64(Some(v)),
+            )
+        };
+        assert!(apart(3.0) && apart(-3.5));
+        assert!(!apart(9_007_199_254_740_992.0) && !apart(f64::NAN) && !apart(f64::INFINITY));
     }
 
     #[test]
     fn widening_never_merges_two_values() {
         assert!(widens(&DataType::Int32, &DataType::Int64));
         assert!(widens(&DataType::Utf8, &DataType::Utf8View));
-        assert!(widens(&DataType::Date32, &DataType::Timestamp(TimeUnit::Nanosecond, None)));
+        assert!(widens(
+            &DataType::Date32,
+            &DataType::Timestamp(TimeUnit::Nanosecond, None)
+        ));
         assert!(widens(&DataType::Int64, &DataType::Decimal128(20, 1)));
         assert!(!widens(&DataType::Int64, &DataType::Decimal128(19, 1)));
         assert!(!widens(&DataType::Int64, &DataType::Float64));
         assert!(!widens(&DataType::Float64, &DataType::Int64));
         assert!(!widens(&DataType::UInt32, &DataType::Int32));
-        assert!(!widens(&DataType::Timestamp(TimeUnit::Microsecond, None), &DataType::Date32));
+        assert!(!widens(
+            &DataType::Timestamp(TimeUnit::Microsecond, None),
+            &DataType::Date32
+        ));
         assert!(!widens(
             &DataType::Timestamp(TimeUnit::Nanosecond, None),
             &DataType::Timestamp(TimeUnit::Second, None)

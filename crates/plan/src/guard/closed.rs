@@ -19,7 +19,11 @@ fn refuse(what: impl Into<String>, instead: &'static str) -> Seen {
 }
 
 fn refuse_if(condition: bool, what: &str) -> Seen {
-    if condition { refuse(what, "") } else { ControlFlow::Continue(()) }
+    if condition {
+        refuse(what, "")
+    } else {
+        ControlFlow::Continue(())
+    }
 }
 
 impl Visitor for Closed {
@@ -39,7 +43,10 @@ impl Visitor for Closed {
         refuse_if(recursive, "WITH RECURSIVE")?;
         refuse_if(!query.locks.is_empty(), "FOR UPDATE")?;
         refuse_if(query.for_clause.is_some(), "FOR XML and FOR JSON")?;
-        refuse_if(query.settings.is_some() || query.format_clause.is_some(), "SETTINGS and FORMAT")?;
+        refuse_if(
+            query.settings.is_some() || query.format_clause.is_some(),
+            "SETTINGS and FORMAT",
+        )?;
         refuse_if(!query.pipe_operators.is_empty(), "a pipe operator")?;
         if let Some(LimitClause::LimitOffset { limit_by, .. }) = &query.limit_clause {
             refuse_if(!limit_by.is_empty(), "LIMIT BY")?;
@@ -61,8 +68,14 @@ impl Visitor for Closed {
                 || !select.sort_by.is_empty(),
             "CLUSTER BY, DISTRIBUTE BY and SORT BY",
         )?;
-        refuse_if(select.value_table_mode.is_some(), "SELECT AS STRUCT and AS VALUE")?;
-        refuse_if(select.flavor != SelectFlavor::Standard, "FROM without SELECT")?;
+        refuse_if(
+            select.value_table_mode.is_some(),
+            "SELECT AS STRUCT and AS VALUE",
+        )?;
+        refuse_if(
+            select.flavor != SelectFlavor::Standard,
+            "FROM without SELECT",
+        )?;
         let modified = match &select.group_by {
             GroupByExpr::All(m) | GroupByExpr::Expressions(_, m) => !m.is_empty(),
         };
@@ -71,7 +84,10 @@ impl Visitor for Closed {
 
     fn pre_visit_relation(&mut self, name: &ObjectName) -> Seen {
         if name.0.is_empty() || name.0.len() > 3 {
-            return refuse("a table name of more than three parts", "write council.department.product");
+            return refuse(
+                "a table name of more than three parts",
+                "write council.department.product",
+            );
         }
         for part in &name.0 {
             match part {
@@ -108,7 +124,12 @@ impl Visitor for Closed {
                     "a hint, version, sample or partition of a table",
                 )
             }
-            TableFactor::Derived { lateral, subquery: _, alias: _, sample } => {
+            TableFactor::Derived {
+                lateral,
+                subquery: _,
+                alias: _,
+                sample,
+            } => {
                 refuse_if(*lateral, "LATERAL")?;
                 refuse_if(sample.is_some(), "a sample of a table")
             }
@@ -117,9 +138,10 @@ impl Visitor for Closed {
                 refuse("a table function", "")
             }
             TableFactor::UNNEST { .. } => refuse("UNNEST", ""),
-            TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => {
-                refuse("PIVOT and UNPIVOT", "write `CASE` or `FILTER` in aggregates")
-            }
+            TableFactor::Pivot { .. } | TableFactor::Unpivot { .. } => refuse(
+                "PIVOT and UNPIVOT",
+                "write `CASE` or `FILTER` in aggregates",
+            ),
             _ => refuse("this kind of table", ""),
         }
     }
@@ -136,7 +158,12 @@ impl Visitor for Closed {
                 }
                 _ => refuse("this operator", ""),
             },
-            Expr::Cast { kind, array, format, .. } => {
+            Expr::Cast {
+                kind,
+                array,
+                format,
+                ..
+            } => {
                 refuse_if(format.is_some() || *array, "a CAST with a format")?;
                 match kind {
                     CastKind::Cast | CastKind::TryCast | CastKind::DoubleColon => {
@@ -225,16 +252,22 @@ fn body(body: &SetExpr) -> Seen {
 }
 
 fn table_word(word: &Ident) -> Seen {
-    let looks_like_a_file = word.value.contains(['/', '\\', ':', '*', '?'])
-        || word.quote_style == Some('\'');
+    let looks_like_a_file =
+        word.value.contains(['/', '\\', ':', '*', '?']) || word.quote_style == Some('\'');
     if looks_like_a_file {
-        return refuse("a file or address in place of a table", "write council.department.product");
+        return refuse(
+            "a file or address in place of a table",
+            "write council.department.product",
+        );
     }
     column_word(word)
 }
 
 fn column_word(word: &Ident) -> Seen {
-    refuse_if(word.quote_style.is_none() && word.value.starts_with('@'), "a variable")
+    refuse_if(
+        word.quote_style.is_none() && word.value.starts_with('@'),
+        "a variable",
+    )
 }
 
 fn function(f: &Function) -> Seen {
@@ -253,8 +286,14 @@ fn function(f: &Function) -> Seen {
             .collect();
         return refuse(format!("the function `{shown}`"), "");
     }
-    refuse_if(!matches!(f.parameters, FunctionArguments::None), "a function with parameters")?;
-    refuse_if(matches!(f.args, FunctionArguments::Subquery(_)), "a query as a function's argument")
+    refuse_if(
+        !matches!(f.parameters, FunctionArguments::None),
+        "a function with parameters",
+    )?;
+    refuse_if(
+        matches!(f.args, FunctionArguments::Subquery(_)),
+        "a query as a function's argument",
+    )
 }
 
 fn binary(op: &BinaryOperator) -> Seen {

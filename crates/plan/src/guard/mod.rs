@@ -143,14 +143,20 @@ impl StatementError {
     }
 
     pub(crate) fn not_offered(what: impl Into<String>, instead: &'static str) -> Self {
-        Self::NotOffered { what: what.into(), instead }
+        Self::NotOffered {
+            what: what.into(),
+            instead,
+        }
     }
 }
 
 /// Parses one statement, if it is within `limits` and made of listed parts.
 pub fn guard(sql: &str, limits: &StatementLimits) -> Result<GuardedStatement, StatementError> {
     if sql.len() > limits.max_bytes {
-        return Err(StatementError::TooLong { bytes: sql.len(), limit: limits.max_bytes });
+        return Err(StatementError::TooLong {
+            bytes: sql.len(),
+            limit: limits.max_bytes,
+        });
     }
     // A first count that knows little of SQL but stops early and allocates nothing; then the
     // parser's own tokens, so that the two cannot be played against each other.
@@ -158,7 +164,9 @@ pub fn guard(sql: &str, limits: &StatementLimits) -> Result<GuardedStatement, St
     let dialect = GenericDialect {};
     let tokens = Tokenizer::new(&dialect, sql)
         .tokenize_with_location()
-        .map_err(|e| StatementError::Syntax { message: syntax(&e.to_string()) })?;
+        .map_err(|e| StatementError::Syntax {
+            message: syntax(&e.to_string()),
+        })?;
     size::count(&tokens, limits)?;
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(limits.max_depth.saturating_mul(4).max(50))
@@ -174,10 +182,12 @@ pub fn guard(sql: &str, limits: &StatementLimits) -> Result<GuardedStatement, St
 
 fn parse_error(e: ParserError, limits: &StatementLimits) -> StatementError {
     match e {
-        ParserError::TokenizerError(m) | ParserError::ParserError(m) => {
-            StatementError::Syntax { message: syntax(&m) }
-        }
-        ParserError::RecursionLimitExceeded => StatementError::TooDeep { limit: limits.max_depth },
+        ParserError::TokenizerError(m) | ParserError::ParserError(m) => StatementError::Syntax {
+            message: syntax(&m),
+        },
+        ParserError::RecursionLimitExceeded => StatementError::TooDeep {
+            limit: limits.max_depth,
+        },
     }
 }
 
@@ -228,22 +238,32 @@ fn close(statement: Statement) -> Result<GuardedStatement, StatementError> {
         } => match *inner {
             Statement::Query(_) => {
                 check_parts(&inner)?;
-                Ok(GuardedStatement::Explain { analyze, statement: inner })
+                Ok(GuardedStatement::Explain {
+                    analyze,
+                    statement: inner,
+                })
             }
-            _ => Err(StatementError::not_offered("EXPLAIN of anything but a query", "")),
+            _ => Err(StatementError::not_offered(
+                "EXPLAIN of anything but a query",
+                "",
+            )),
         },
-        Statement::Explain { .. } => {
-            Err(StatementError::not_offered("this form of EXPLAIN", "write `EXPLAIN SELECT ...`"))
-        }
-        Statement::ExplainTable { .. } => {
-            Err(StatementError::not_offered("DESCRIBE", "write `SHOW COLUMNS FROM ...`"))
-        }
+        Statement::Explain { .. } => Err(StatementError::not_offered(
+            "this form of EXPLAIN",
+            "write `EXPLAIN SELECT ...`",
+        )),
+        Statement::ExplainTable { .. } => Err(StatementError::not_offered(
+            "DESCRIBE",
+            "write `SHOW COLUMNS FROM ...`",
+        )),
         Statement::Set(set) => setting(set),
         Statement::ShowVariable { variable } => shown(&variable),
-        Statement::ShowTables { ref show_options, .. }
-        | Statement::ShowColumns { ref show_options, .. }
-            if is_bare(show_options) =>
-        {
+        Statement::ShowTables {
+            ref show_options, ..
+        }
+        | Statement::ShowColumns {
+            ref show_options, ..
+        } if is_bare(show_options) => {
             check_parts(&statement)?;
             Ok(GuardedStatement::Query(Box::new(statement)))
         }
@@ -277,7 +297,13 @@ fn check_parts(statement: &Statement) -> Result<(), StatementError> {
 const SETTINGS: &str = "the settings of Guildhall are `SET guildhall.<name> = <value>`";
 
 fn setting(set: Set) -> Result<GuardedStatement, StatementError> {
-    let Set::SingleAssignment { scope: _, hivevar: false, variable, values } = set else {
+    let Set::SingleAssignment {
+        scope: _,
+        hivevar: false,
+        variable,
+        values,
+    } = set
+    else {
         return Err(StatementError::not_offered("this form of SET", SETTINGS));
     };
     let name = own_name(&variable)
@@ -293,8 +319,10 @@ fn setting(set: Set) -> Result<GuardedStatement, StatementError> {
 }
 
 fn own_name(variable: &ObjectName) -> Option<String> {
-    let [ObjectNamePart::Identifier(first), ObjectNamePart::Identifier(second)] =
-        variable.0.as_slice()
+    let [
+        ObjectNamePart::Identifier(first),
+        ObjectNamePart::Identifier(second),
+    ] = variable.0.as_slice()
     else {
         return None;
     };
@@ -305,7 +333,9 @@ fn own_name(variable: &ObjectName) -> Option<String> {
 fn is_setting_name(name: &str) -> bool {
     !name.is_empty()
         && name.len() <= 64
-        && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn text_of(value: &Expr) -> Option<String> {
@@ -316,9 +346,10 @@ fn text_of(value: &Expr) -> Option<String> {
             Value::Boolean(b) => Some(b.to_string()),
             _ => None,
         },
-        Expr::UnaryOp { op: UnaryOperator::Minus, expr } => {
-            text_of(expr).map(|text| format!("-{text}"))
-        }
+        Expr::UnaryOp {
+            op: UnaryOperator::Minus,
+            expr,
+        } => text_of(expr).map(|text| format!("-{text}")),
         _ => None,
     }
 }
@@ -326,13 +357,18 @@ fn text_of(value: &Expr) -> Option<String> {
 fn shown(
     variable: &[datafusion::sql::sqlparser::ast::Ident],
 ) -> Result<GuardedStatement, StatementError> {
-    let words: Vec<String> = variable.iter().map(|w| w.value.to_ascii_lowercase()).collect();
+    let words: Vec<String> = variable
+        .iter()
+        .map(|w| w.value.to_ascii_lowercase())
+        .collect();
     let words: Vec<&str> = words.iter().flat_map(|w| w.split('.')).collect();
     match words.as_slice() {
-        ["guildhall" | "all"] => Ok(GuardedStatement::Show { name: String::new() }),
-        ["guildhall", name] if is_setting_name(name) => {
-            Ok(GuardedStatement::Show { name: (*name).to_owned() })
-        }
+        ["guildhall" | "all"] => Ok(GuardedStatement::Show {
+            name: String::new(),
+        }),
+        ["guildhall", name] if is_setting_name(name) => Ok(GuardedStatement::Show {
+            name: (*name).to_owned(),
+        }),
         _ => Err(StatementError::not_offered(
             "this form of SHOW",
             "write `SHOW TABLES`, `SHOW COLUMNS FROM ...` or `SHOW guildhall.<name>`",

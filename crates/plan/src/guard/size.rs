@@ -120,7 +120,15 @@ struct Tally<'a> {
 
 impl<'a> Tally<'a> {
     fn new(limits: &'a StatementLimits) -> Self {
-        Self { limits, tokens: 0, operators: 0, depth: 0, selects: 0, joins: 0, set_operations: 0 }
+        Self {
+            limits,
+            tokens: 0,
+            operators: 0,
+            depth: 0,
+            selects: 0,
+            joins: 0,
+            set_operations: 0,
+        }
     }
 
     fn token(&mut self) -> Result<(), StatementError> {
@@ -143,7 +151,9 @@ impl<'a> Tally<'a> {
         self.token()?;
         self.depth = self.depth.saturating_add(1);
         if self.depth > self.limits.max_depth {
-            return Err(StatementError::TooDeep { limit: self.limits.max_depth });
+            return Err(StatementError::TooDeep {
+                limit: self.limits.max_depth,
+            });
         }
         Ok(1)
     }
@@ -166,14 +176,21 @@ impl<'a> Tally<'a> {
         } else if is("join") || is("lateral") {
             one_more(&mut self.joins, limits.max_joins, "joins")?;
         } else if is("union") || is("except") || is("intersect") || is("minus") {
-            one_more(&mut self.set_operations, limits.max_set_operations, "set operations")?;
+            one_more(
+                &mut self.set_operations,
+                limits.max_set_operations,
+                "set operations",
+            )?;
         } else if is("case") {
             self.open()?;
         } else if is("end") {
             self.close()?;
-        } else if ["and", "or", "not", "xor", "like", "ilike", "rlike", "regexp", "between", "is", "collate", "escape"]
-            .into_iter()
-            .any(is)
+        } else if [
+            "and", "or", "not", "xor", "like", "ilike", "rlike", "regexp", "between", "is",
+            "collate", "escape",
+        ]
+        .into_iter()
+        .any(is)
         {
             self.operator()?;
         }
@@ -181,11 +198,11 @@ impl<'a> Tally<'a> {
     }
 }
 
-fn one_more(
-    count: &mut usize,
-    limit: usize,
-    what: &'static str,
-) -> Result<(), StatementError> {
+fn one_more(count: &mut usize, limit: usize, what: &'static str) -> Result<(), StatementError> {
     *count = count.saturating_add(1);
-    if *count > limit { Err(StatementError::TooMany { what, limit }) } else { Ok(()) }
+    if *count > limit {
+        Err(StatementError::TooMany { what, limit })
+    } else {
+        Ok(())
+    }
 }

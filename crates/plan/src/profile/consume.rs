@@ -1,6 +1,6 @@
 //! Reading a fragment that nobody vouches for.
 
-use super::{FragmentLimits, ProfileError, Stage, message, plan};
+use super::{FragmentLimits, ProfileError, Stage, message, not_in, plan};
 use async_trait::async_trait;
 use datafusion::catalog::TableProvider;
 use datafusion::common::{DFSchema, DataFusionError, Result, TableReference, substrait_err};
@@ -23,6 +23,9 @@ use std::sync::Arc;
 /// Stack for the consumer, whose frames are large and whose depth is bounded by the message's.
 const STACK: usize = 32 << 20;
 
+const WAITS: &str = "the catalogue does not answer from memory";
+pub(super) const BROKE: &str = "it broke the engine's reader";
+
 /// Reads a fragment over the catalogue of `state`, which holds the products it may name and
 /// nothing else.
 ///
@@ -40,7 +43,8 @@ pub fn decode(
         }
     }
     let decoded = stacker::grow(STACK, || {
-        let decoded = consume(&read, state)?;
+        let decoded =
+            not_in::read_back(consume(&read, state)?).map_err(|e| plan::engine("read", &e))?;
         plan::check(&decoded, Stage::Fragment)?;
         Ok::<_, ProfileError>(decoded)
     })?;
@@ -56,15 +60,24 @@ fn holds(state: &SessionState, product: &ProductRef) -> bool {
 }
 
 fn consume(read: &proto::Plan, state: &SessionState) -> Result<LogicalPlan, ProfileError> {
-    let fault = ProfileError::Engine { doing: "read", kind: "the Substrait message is not valid" };
     let extensions =
         Extensions::try_from(&read.extensions).map_err(|e| plan::engine("read", &e))?;
-    let consumer = Closed { extensions: &extensions, state };
+    let consumer = Closed {
+        extensions: &extensions,
+        state,
+    };
     let run = || from_substrait_plan_with_consumer(&consumer, read).now_or_never();
     match catch_unwind(AssertUnwindSafe(run)) {
         Ok(Some(Ok(plan))) => Ok(plan),
         Ok(Some(Err(e))) => Err(plan::engine("read", &e)),
-        Ok(None) | Err(_) => Err(fault),
+        Ok(None) => Err(ProfileError::Engine {
+            doing: "read",
+            kind: WAITS,
+        }),
+        Err(_) => Err(ProfileError::Engine {
+            doing: "read",
+            kind: BROKE,
+        }),
     }
 }
 
@@ -114,11 +127,17 @@ impl SubstraitConsumer for Closed<'_> {
         }
     }
 
-    async fn consume_project(&self, rel: &proto::ProjectRel) -> Result<LogicalPlan, DataFusionError> {
+    async fn consume_project(
+        &self,
+        rel: &proto::ProjectRel,
+    ) -> Result<LogicalPlan, DataFusionError> {
         let plan = from_project_rel(self, rel).await?;
         let width = plan.schema().fields().len();
         if let Some(EmitKind::Emit(emit)) = rel.common.as_ref().and_then(|c| c.emit_kind.as_ref())
-            && !emit.output_mapping.iter().all(|i| usize::try_from(*i).is_ok_and(|i| i < width))
+            && !emit
+                .output_mapping
+                .iter()
+                .all(|i| usize::try_from(*i).is_ok_and(|i| i < width))
         {
             return out_of_range();
         }

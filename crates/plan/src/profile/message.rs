@@ -32,12 +32,43 @@ use std::collections::{BTreeSet, HashSet};
 /// Operators and built-in predicates, by their Substrait names. `xor` and `between` are left out:
 /// the consumer copies their operands, and nested copies grow without bound.
 const OPERATORS: &[&str] = &[
-    "equal", "not_equal", "lt", "lte", "gt", "gte", "add", "subtract", "multiply", "divide",
-    "modulus", "and", "or", "is_distinct_from", "is_not_distinct_from", "regex_match",
-    "regex_imatch", "regex_not_match", "regex_not_imatch", "bitwise_and", "bitwise_or",
-    "bitwise_xor", "bitwise_shift_right", "bitwise_shift_left", "str_concat", "not", "like",
-    "ilike", "is_null", "is_not_null", "is_true", "is_false", "is_unknown", "is_not_true",
-    "is_not_false", "is_not_unknown", "negate",
+    "equal",
+    "not_equal",
+    "lt",
+    "lte",
+    "gt",
+    "gte",
+    "add",
+    "subtract",
+    "multiply",
+    "divide",
+    "modulus",
+    "and",
+    "or",
+    "is_distinct_from",
+    "is_not_distinct_from",
+    "regex_match",
+    "regex_imatch",
+    "regex_not_match",
+    "regex_not_imatch",
+    "bitwise_and",
+    "bitwise_or",
+    "bitwise_xor",
+    "bitwise_shift_right",
+    "bitwise_shift_left",
+    "str_concat",
+    "not",
+    "like",
+    "ilike",
+    "is_null",
+    "is_not_null",
+    "is_true",
+    "is_false",
+    "is_unknown",
+    "is_not_true",
+    "is_not_false",
+    "is_not_unknown",
+    "negate",
 ];
 
 /// Listed functions that Substrait calls otherwise.
@@ -46,7 +77,10 @@ const RENAMED: &[&str] = &["logb", "is_nan"];
 /// The message in `bytes`, if they are few enough.
 pub(super) fn parse(bytes: &[u8], limits: &FragmentLimits) -> Result<Plan, ProfileError> {
     if bytes.len() > limits.max_bytes {
-        return Err(ProfileError::TooLarge { bytes: bytes.len(), limit: limits.max_bytes });
+        return Err(ProfileError::TooLarge {
+            bytes: bytes.len(),
+            limit: limits.max_bytes,
+        });
     }
     Plan::decode(bytes).map_err(|_| ProfileError::Malformed)
 }
@@ -100,7 +134,10 @@ impl Walk<'_> {
     fn count(&mut self, n: usize) -> Checked {
         self.nodes = self.nodes.saturating_add(n);
         if self.nodes > self.limits.max_nodes {
-            return Err(ProfileError::TooMany { what: "parts", limit: self.limits.max_nodes });
+            return Err(ProfileError::TooMany {
+                what: "parts",
+                limit: self.limits.max_nodes,
+            });
         }
         Ok(())
     }
@@ -226,9 +263,9 @@ impl Walk<'_> {
                 }
                 r.inputs.iter().try_for_each(|input| self.rel(input))
             }
-            RelType::ExtensionSingle(_) | RelType::ExtensionMulti(_) | RelType::ExtensionLeaf(_) => {
-                refuse("an extension relation")
-            }
+            RelType::ExtensionSingle(_)
+            | RelType::ExtensionMulti(_)
+            | RelType::ExtensionLeaf(_) => refuse("an extension relation"),
             RelType::Cross(_) => refuse("a cross relation"),
             RelType::Reference(_) => refuse("a reference to another relation"),
             RelType::Write(_) => refuse("a write"),
@@ -257,7 +294,8 @@ impl Walk<'_> {
                 let [council, department, product] = table.names.as_slice() else {
                     return Err(ProfileError::NotAProduct);
                 };
-                self.products.insert(reads::named(council, department, product)?);
+                self.products
+                    .insert(reads::named(council, department, product)?);
                 if let Some(filter) = &read.filter {
                     self.expression(filter)?;
                 }
@@ -582,11 +620,10 @@ fn join_type(t: i32) -> Checked {
 
 fn whole_number(e: &Expression) -> Checked {
     match &e.rex_type {
-        Some(RexType::Literal(Literal { literal_type: Some(LiteralType::I64(n)), .. }))
-            if *n >= 0 =>
-        {
-            Ok(())
-        }
+        Some(RexType::Literal(Literal {
+            literal_type: Some(LiteralType::I64(n)),
+            ..
+        })) if *n >= 0 => Ok(()),
         _ => refuse("a limit that is not a whole number"),
     }
 }
@@ -634,5 +671,9 @@ fn seconds(i: &IntervalDayToSecond, digits: i32) -> Checked {
     let within = matches!(i.precision_mode, Some(PrecisionMode::Precision(p)) if p == digits)
         && i.subseconds.unsigned_abs() < fraction
         && i.seconds.unsigned_abs() <= most;
-    if within { Ok(()) } else { refuse("an interval of an unusual size or precision") }
+    if within {
+        Ok(())
+    } else {
+        refuse("an interval of an unusual size or precision")
+    }
 }

@@ -10,6 +10,7 @@
 
 mod consume;
 mod message;
+mod not_in;
 mod plan;
 mod produce;
 mod reads;
@@ -104,3 +105,6 @@ impl ProfileError {
         Self::NotInProfile { what: what.into() }
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

@@ -57,11 +57,11 @@ fn check_node(node: &LogicalPlan, stage: Stage) -> Result<(), ProfileError> {
         | LogicalPlan::SubqueryAlias(_)
         | LogicalPlan::Limit(_)
         | LogicalPlan::Values(_) => {}
+        // The walk shows the plan of a sub-query expression in this wrapping.
+        LogicalPlan::Subquery(_) => {}
         LogicalPlan::Distinct(Distinct::All(_)) => {}
         LogicalPlan::Distinct(Distinct::On(_)) if planned => {}
-        LogicalPlan::Subquery(_) if planned => {}
         LogicalPlan::Distinct(Distinct::On(_)) => return refuse("DISTINCT ON"),
-        LogicalPlan::Subquery(_) => return refuse("a sub-query relation"),
         LogicalPlan::Repartition(_) => return refuse("a repartition"),
         LogicalPlan::Statement(_) => return refuse("a statement"),
         LogicalPlan::Explain(_) | LogicalPlan::Analyze(_) => return refuse("EXPLAIN"),
@@ -149,7 +149,9 @@ fn check_cast(to: &DataType) -> Result<(), ProfileError> {
     if types::is_flat(to) {
         Ok(())
     } else {
-        Err(ProfileError::not_in_profile("a cast to a nested, zoned or unusual type"))
+        Err(ProfileError::not_in_profile(
+            "a cast to a nested, zoned or unusual type",
+        ))
     }
 }
 
@@ -158,7 +160,9 @@ fn check_literal(value: &ScalarValue, stage: Stage) -> Result<(), ProfileError> 
     if types::is_flat(&t) || (stage == Stage::Planned && types::is_column(&t)) {
         Ok(())
     } else {
-        Err(ProfileError::not_in_profile("a literal of a nested or unusual type"))
+        Err(ProfileError::not_in_profile(
+            "a literal of a nested or unusual type",
+        ))
     }
 }
 
@@ -206,9 +210,7 @@ fn check_operator(op: Operator) -> Result<(), ProfileError> {
         | Operator::Question
         | Operator::QuestionAnd
         | Operator::QuestionPipe
-        | Operator::Colon => {
-            Err(ProfileError::not_in_profile(format!("the operator `{op}`")))
-        }
+        | Operator::Colon => Err(ProfileError::not_in_profile(format!("the operator `{op}`"))),
     }
 }
 
@@ -232,9 +234,7 @@ fn check_window(f: &WindowFunction, stage: Stage) -> Result<(), ProfileError> {
     }
     let p = &f.params;
     // The format has no place for these either.
-    if p.distinct
-        || p.filter.is_some()
-        || p.null_treatment == Some(NullTreatment::IgnoreNulls) {
+    if p.distinct || p.filter.is_some() || p.null_treatment == Some(NullTreatment::IgnoreNulls) {
         return Err(ProfileError::not_in_profile(
             "DISTINCT, FILTER or IGNORE NULLS in a window function",
         ));

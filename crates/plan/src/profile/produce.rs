@@ -1,15 +1,14 @@
 //! Writing a fragment.
 
-use super::{FragmentLimits, ProfileError, Stage, message, plan};
+use super::{FragmentLimits, ProfileError, Stage, message, not_in, plan};
 use arrow::datatypes::DataType;
 use arrow::temporal_conversions::NANOSECONDS;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{JoinConstraint, ScalarValue};
+use datafusion::common::{JoinConstraint, ScalarValue, not_impl_err};
 use datafusion::execution::SessionState;
-use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits,
+    BinaryExpr, Expr, LogicalPlan, Operator, WindowFrameBound, WindowFrameUnits, lit,
 };
 use datafusion_substrait::logical_plan::producer::to_substrait_plan;
 use datafusion_substrait::substrait::proto::extensions::simple_extension_declaration::MappingType;
@@ -21,11 +20,10 @@ use prost::Message;
 /// NULLS`, a frame by interval) is refused, and so is what the receiving [`super::decode`] would
 /// refuse under the default limits.
 pub fn encode(plan: &LogicalPlan, state: &SessionState) -> Result<Vec<u8>, ProfileError> {
-    let plan = writable(plan.clone(), state)?;
+    let plan = writable(plan.clone())?;
     plan::check(&plan, Stage::Fragment)?;
     check_losses(&plan)?;
-    let mut written =
-        to_substrait_plan(&plan, state).map_err(|e| plan::engine("written", &e))?;
+    let mut written = to_substrait_plan(&plan, state).map_err(|e| plan::engine("written", &e))?;
     written.extensions.sort_by_key(|e| match &e.mapping_type {
         Some(MappingType::ExtensionType(t)) => (0, t.type_anchor),
         Some(MappingType::ExtensionTypeVariation(v)) => (1, v.type_variation_anchor),
@@ -39,40 +37,41 @@ pub fn encode(plan: &LogicalPlan, state: &SessionState) -> Result<Vec<u8>, Profi
     Ok(bytes)
 }
 
-/// The same plan in the forms that the format has: joins by condition, `log` of one argument as
-/// `log10`, and long chains of `AND` and `OR` as balanced trees, which nest less deeply.
-fn writable(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan, ProfileError> {
+/// The same plan in the forms that the format has: joins by condition, `NOT IN` spelt out, `log` of one argument
+/// with its base, and long chains of `AND` and `OR` as balanced trees, which nest less deeply.
+fn writable(plan: LogicalPlan) -> Result<LogicalPlan, ProfileError> {
     let changed = plan.transform_down_with_subqueries(|node| {
         let node = match node {
-            LogicalPlan::Join(mut join) => {
-                let by_condition = join.join_constraint == JoinConstraint::On;
+            LogicalPlan::Join(join) => {
+                let Some(mut join) = not_in::spell(join) else {
+                    return not_impl_err!("NOT IN in a form that a fragment does not carry");
+                };
                 join.join_constraint = JoinConstraint::On;
-                Transformed::new(LogicalPlan::Join(join), !by_condition, TreeNodeRecursion::Continue)
+                Transformed::yes(LogicalPlan::Join(join))
             }
             LogicalPlan::TableScan(mut scan) => {
-                let filters: Vec<Expr> =
-                    scan.filters.iter().flat_map(split_conjunction).cloned().collect();
+                let filters: Vec<Expr> = scan
+                    .filters
+                    .iter()
+                    .flat_map(split_conjunction)
+                    .cloned()
+                    .collect();
                 scan.filters = rebuild(filters, Operator::And).into_iter().collect();
                 Transformed::yes(LogicalPlan::TableScan(scan))
             }
             other => Transformed::no(other),
         };
-        node.transform_data(|n| n.map_expressions(|e| e.transform_down(|e| Ok(writable_expr(e, state)))))
+        node.transform_data(|n| n.map_expressions(|e| e.transform_down(|e| Ok(writable_expr(e)))))
     });
     Ok(changed.map_err(|e| plan::engine("written", &e))?.data)
 }
 
-fn writable_expr(e: Expr, state: &SessionState) -> Transformed<Expr> {
+fn writable_expr(e: Expr) -> Transformed<Expr> {
     match e {
         Expr::BinaryExpr(b) if matches!(b.op, Operator::And | Operator::Or) => balance(b),
-        Expr::ScalarFunction(f) if f.name() == "log" && f.args.len() == 1 => {
-            match state.scalar_functions().get("log10") {
-                Some(log10) => Transformed::yes(Expr::ScalarFunction(ScalarFunction::new_udf(
-                    log10.clone(),
-                    f.args,
-                ))),
-                None => Transformed::no(Expr::ScalarFunction(f)),
-            }
+        Expr::ScalarFunction(mut f) if f.name() == "log" && f.args.len() == 1 => {
+            f.args.insert(0, lit(10.0_f64));
+            Transformed::yes(Expr::ScalarFunction(f))
         }
         other => Transformed::no(other),
     }
@@ -97,12 +96,18 @@ fn balance(b: BinaryExpr) -> Transformed<Expr> {
         // Short enough: the walk goes on into the operands.
         return match operands.into_iter().reduce(|l, r| binary(l, op, r)) {
             Some(e) => Transformed::no(e),
-            None => Transformed::no(Expr::Literal(ScalarValue::Boolean(Some(op == Operator::And)), None)),
+            None => Transformed::no(Expr::Literal(
+                ScalarValue::Boolean(Some(op == Operator::And)),
+                None,
+            )),
         };
     }
     match rebuild(operands, op) {
         Some(e) => Transformed::yes(e),
-        None => Transformed::no(Expr::Literal(ScalarValue::Boolean(Some(op == Operator::And)), None)),
+        None => Transformed::no(Expr::Literal(
+            ScalarValue::Boolean(Some(op == Operator::And)),
+            None,
+        )),
     }
 }
 
@@ -128,7 +133,11 @@ fn check_losses(plan: &LogicalPlan) -> Result<(), ProfileError> {
         node.apply_expressions(|root| {
             root.apply(|e| {
                 lost = loss(e);
-                Ok(if lost.is_some() { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+                Ok(if lost.is_some() {
+                    TreeNodeRecursion::Stop
+                } else {
+                    TreeNodeRecursion::Continue
+                })
             })
         })
     });

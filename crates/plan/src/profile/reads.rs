@@ -35,7 +35,10 @@ pub fn reads(plan: &LogicalPlan) -> Result<Vec<ProductRead>, ProfileError> {
         return Err(e);
     }
     walked.map_err(|e| super::plan::engine("read", &e))?;
-    Ok(found.into_iter().map(|(product, columns)| ProductRead { product, columns }).collect())
+    Ok(found
+        .into_iter()
+        .map(|(product, columns)| ProductRead { product, columns })
+        .collect())
 }
 
 fn read_of(
@@ -60,7 +63,12 @@ fn read_of(
 
 /// The product that a scan's table name names, if it is a full one.
 pub fn product_of(table: &TableReference) -> Result<ProductRef, ProfileError> {
-    let TableReference::Full { catalog, schema, table } = table else {
+    let TableReference::Full {
+        catalog,
+        schema,
+        table,
+    } = table
+    else {
         return Err(ProfileError::NotAProduct);
     };
     named(catalog, schema, table)

@@ -31,9 +31,7 @@ pub fn is_flat(t: &DataType) -> bool {
         DataType::Timestamp(_, zone) => zone.as_deref().is_none_or(is_utc),
         DataType::Time32(unit) => matches!(unit, TimeUnit::Second | TimeUnit::Millisecond),
         DataType::Time64(unit) => matches!(unit, TimeUnit::Microsecond | TimeUnit::Nanosecond),
-        DataType::Decimal128(p, s) => {
-            (1..=38).contains(p) && *s >= 0 && s.unsigned_abs() <= *p
-        }
+        DataType::Decimal128(p, s) => (1..=38).contains(p) && *s >= 0 && s.unsigned_abs() <= *p,
         DataType::Float16
         | DataType::FixedSizeBinary(_)
         | DataType::List(_)

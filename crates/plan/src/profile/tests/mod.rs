@@ -1,0 +1,3 @@
+mod hostile;
+mod round_trip;
+pub(crate) mod town;
