@@ -288,3 +288,30 @@ async fn explain_tells_where_each_step_runs_and_asks_nobody() {
     let error = city.refusal("explain analyze select 1").await;
     assert_eq!(error.kind(), PlanErrorKind::Refused);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_columns_of_a_private_product_are_told_to_tools_that_ask_for_no_rows() {
+    let city = city();
+    for sql in [
+        "select * from northmoor.parking.sessions where 1 = 0",
+        "select * from (select * from northmoor.parking.sessions) t limit 0",
+    ] {
+        let plan = city.plan(sql).await.unwrap();
+        assert_eq!(plan.wire_schema().fields().len(), 3, "{sql}");
+        assert!(plan.fragments().is_empty());
+        assert!(rows_of(&city.run(&plan).await).is_empty());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_council_that_is_not_asked_for_has_no_part_in_a_cell() {
+    let city = city();
+    let sql =
+        "select count(*) from city.parking.sessions where council in ('southmoor', 'nowhere')";
+    assert_eq!(city.ask(sql).await, ["300"]);
+    assert_eq!(city.traffic().0, 1);
+    let none =
+        "select ward, count(*) from city.parking.sessions where council = 'nowhere' group by ward";
+    assert!(city.ask(none).await.is_empty());
+    assert_eq!(city.traffic().0, 0);
+}

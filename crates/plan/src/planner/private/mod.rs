@@ -5,23 +5,24 @@
 //! columns, recognised, and replaced by a fragment whose node releases the cells. A product whose
 //! rows are still read after that is refused.
 
+mod asked;
+
 use super::{PlanError, Rows};
 use crate::catalogue::CatalogueProduct;
 use crate::cube;
 use crate::cut::{fragment, product_of};
 use crate::remote::{Mode, RemoteFragment};
+use asked::{Asked, Leaf, columns, reach, simplifier, told_apart};
 use datafusion::arrow::datatypes::Field;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue, TableReference};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::SessionState;
-use datafusion::logical_expr::simplify::SimplifyContext;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{
-    Aggregate, Distinct, EmptyRelation, Expr, ExprSchemable, Extension, Filter, LogicalPlan,
-    Projection, TableScan, Union,
+    Aggregate, Distinct, EmptyRelation, Expr, ExprSchemable, Extension, FetchType, Filter,
+    LogicalPlan, Projection, Union,
 };
-use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use guildhall_model::{OutputClass, ReleaseClass};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub(crate) fn taken_out(plan: LogicalPlan, state: &SessionState) -> Result<Logic
     if first_private(&plan).is_none() {
         return Ok(plan);
     }
+    let plan = emptied(plan, state).map_err(internal)?;
     let mut failed = None;
     let taken = plan.transform_down_with_subqueries(|node| match take(node, state) {
         Ok(transformed) => Ok(transformed),
@@ -54,6 +56,37 @@ pub(crate) fn taken_out(plan: LogicalPlan, state: &SessionState) -> Result<Logic
         .transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))
         .map_err(internal)?
         .data)
+}
+
+/// The plan with what is asked for no rows at all as relations without rows: tools ask so for the
+/// columns of a table, which the catalogue tells anyway.
+fn emptied(plan: LogicalPlan, state: &SessionState) -> EngineResult<LogicalPlan> {
+    let emptied = plan.transform_down_with_subqueries(|node| {
+        let none = match &node {
+            LogicalPlan::Filter(filter) => simplifier(filter.input.schema(), state)
+                .simplify(filter.predicate.clone())
+                .is_ok_and(|predicate| never(&predicate)),
+            LogicalPlan::Limit(limit) => {
+                matches!(limit.get_fetch_type(), Ok(FetchType::Literal(Some(0))))
+            }
+            _ => false,
+        };
+        if !none {
+            return Ok(Transformed::no(node));
+        }
+        let schema = Arc::clone(node.schema());
+        let empty = LogicalPlan::EmptyRelation(EmptyRelation {
+            produce_one_row: false,
+            schema,
+        });
+        Ok(Transformed::new(empty, true, TreeNodeRecursion::Jump))
+    })?;
+    Ok(emptied.data)
+}
+
+/// Whether a simplified predicate keeps no row.
+fn never(predicate: &Expr) -> bool {
+    matches!(predicate, Expr::Literal(ScalarValue::Boolean(v), _) if *v != Some(true))
 }
 
 fn internal(source: DataFusionError) -> PlanError {
@@ -146,160 +179,6 @@ fn joint_refused(live: &[Leaf]) -> PlanError {
     )
 }
 
-/// What an aggregate asks, in terms of the columns of the relation reached so far.
-#[derive(Clone)]
-struct Asked {
-    group: Vec<Expr>,
-    aggregates: Vec<Expr>,
-    filters: Vec<Expr>,
-}
-
-impl Asked {
-    /// Replaces each column of `schema` by what stands for it one relation further down.
-    fn through(self, schema: &DFSchema, stands_for: &[Expr]) -> EngineResult<Self> {
-        let all = |exprs: Vec<Expr>| -> EngineResult<Vec<Expr>> {
-            exprs
-                .into_iter()
-                .map(|expr| {
-                    let replaced = expr.transform_up(|e| match e {
-                        Expr::Column(column) => {
-                            let index = schema.index_of_column(&column)?;
-                            let by = stands_for.get(index).cloned().ok_or_else(|| {
-                                DataFusionError::Internal("a column beyond its relation".into())
-                            })?;
-                            Ok(Transformed::yes(by))
-                        }
-                        other => Ok(Transformed::no(other)),
-                    })?;
-                    Ok(replaced.data)
-                })
-                .collect()
-        };
-        Ok(Self {
-            group: all(self.group)?,
-            aggregates: all(self.aggregates)?,
-            filters: all(self.filters)?,
-        })
-    }
-}
-
-/// One scan that an aggregate reaches through filters, columns and unions.
-struct Leaf {
-    asked: Asked,
-    scan: TableScan,
-    product: Arc<CatalogueProduct>,
-}
-
-impl Leaf {
-    /// Whether its filters say by themselves that no row is wanted.
-    fn is_empty(&self) -> bool {
-        self.asked
-            .filters
-            .iter()
-            .any(|f| matches!(f, Expr::Literal(ScalarValue::Boolean(v), _) if *v != Some(true)))
-    }
-}
-
-/// Follows `plan` to its scans. False if something other than filters, columns and unions is in
-/// between.
-fn reach(
-    mut asked: Asked,
-    plan: &LogicalPlan,
-    state: &SessionState,
-    leaves: &mut Vec<Leaf>,
-) -> EngineResult<bool> {
-    match plan {
-        LogicalPlan::Filter(filter) => {
-            asked.filters.push(filter.predicate.clone());
-            reach(asked, &filter.input, state, leaves)
-        }
-        LogicalPlan::Projection(projection) => {
-            let exprs: Vec<Expr> = projection
-                .expr
-                .iter()
-                .map(|e| e.clone().unalias_nested().data)
-                .collect();
-            let asked = asked.through(&projection.schema, &exprs)?;
-            reach(asked, &projection.input, state, leaves)
-        }
-        LogicalPlan::SubqueryAlias(alias) => {
-            let asked = asked.through(&alias.schema, &columns(alias.input.schema()))?;
-            reach(asked, &alias.input, state, leaves)
-        }
-        // Order within a relation means nothing to an aggregate of the cube's.
-        LogicalPlan::Sort(sort) if sort.fetch.is_none() => reach(asked, &sort.input, state, leaves),
-        LogicalPlan::Union(union) => {
-            for input in &union.inputs {
-                let branch = asked
-                    .clone()
-                    .through(&union.schema, &columns(input.schema()))?;
-                if !reach(branch, input, state, leaves)? {
-                    return Ok(false);
-                }
-            }
-            Ok(true)
-        }
-        LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
-            let Some(product) = product_of(scan) else {
-                return Ok(false);
-            };
-            asked.filters.extend(scan.filters.iter().cloned());
-            leaves.push(Leaf {
-                asked: simplified(asked, &scan.projected_schema, state)?,
-                scan: scan.clone(),
-                product,
-            });
-            Ok(true)
-        }
-        _ => Ok(false),
-    }
-}
-
-fn columns(schema: &DFSchema) -> Vec<Expr> {
-    schema.columns().into_iter().map(Expr::Column).collect()
-}
-
-/// Keys and filters with their constant parts worked out, filters one by one.
-fn simplified(asked: Asked, schema: &DFSchemaRef, state: &SessionState) -> EngineResult<Asked> {
-    let context = SimplifyContext::builder()
-        .with_schema(Arc::clone(schema))
-        .with_config_options(Arc::clone(state.config_options()))
-        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
-        .build();
-    let simplifier = ExprSimplifier::new(context);
-    let mut filters = Vec::new();
-    for filter in asked.filters {
-        for part in split_conjunction_owned(simplifier.simplify(filter)?) {
-            if !matches!(part, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
-                filters.push(part);
-            }
-        }
-    }
-    Ok(Asked {
-        group: asked
-            .group
-            .into_iter()
-            .map(|e| simplifier.simplify(e))
-            .collect::<EngineResult<_>>()?,
-        aggregates: asked.aggregates,
-        filters,
-    })
-}
-
-/// Whether some key has one value for each leaf, different for all, so that no cell is shared.
-fn told_apart(leaves: &[Leaf]) -> bool {
-    let Some(first) = leaves.first() else {
-        return true;
-    };
-    (0..first.asked.group.len()).any(|key| {
-        let mut seen = BTreeSet::new();
-        leaves.iter().all(|leaf| match leaf.asked.group.get(key) {
-            Some(Expr::Literal(value, _)) => seen.insert(value.to_string()),
-            _ => false,
-        })
-    })
-}
-
 /// The aggregate as one fragment for each leaf.
 fn cells(
     aggregate: &Aggregate,
@@ -381,6 +260,9 @@ fn branch(
     }
     let is_literal = |e: &&Expr| matches!(e, Expr::Literal(_, _));
     let keys = leaf.asked.group.iter().filter(|e| !is_literal(e));
+    if keys.clone().next().is_none() && leaf.asked.aggregates.is_empty() {
+        return Err(rows_refused(&leaf.product));
+    }
     let question = Aggregate::try_new(
         Arc::new(input),
         keys.cloned().collect(),

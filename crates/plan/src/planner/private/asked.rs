@@ -1,0 +1,170 @@
+//! What an aggregate over private products asks, followed down to the scans that it reaches.
+
+use super::never;
+use crate::catalogue::CatalogueProduct;
+use crate::cut::product_of;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
+use datafusion::error::{DataFusionError, Result as EngineResult};
+use datafusion::execution::context::SessionState;
+use datafusion::logical_expr::simplify::SimplifyContext;
+use datafusion::logical_expr::utils::split_conjunction_owned;
+use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use datafusion::optimizer::simplify_expressions::ExprSimplifier;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+/// What an aggregate asks, in terms of the columns of the relation reached so far.
+#[derive(Clone)]
+pub(super) struct Asked {
+    pub(super) group: Vec<Expr>,
+    pub(super) aggregates: Vec<Expr>,
+    pub(super) filters: Vec<Expr>,
+}
+
+impl Asked {
+    /// Replaces each column of `schema` by what stands for it one relation further down.
+    fn through(self, schema: &DFSchema, stands_for: &[Expr]) -> EngineResult<Self> {
+        let all = |exprs: Vec<Expr>| -> EngineResult<Vec<Expr>> {
+            exprs
+                .into_iter()
+                .map(|expr| {
+                    let replaced = expr.transform_up(|e| match e {
+                        Expr::Column(column) => {
+                            let index = schema.index_of_column(&column)?;
+                            let by = stands_for.get(index).cloned().ok_or_else(|| {
+                                DataFusionError::Internal("a column beyond its relation".into())
+                            })?;
+                            Ok(Transformed::yes(by))
+                        }
+                        other => Ok(Transformed::no(other)),
+                    })?;
+                    Ok(replaced.data)
+                })
+                .collect()
+        };
+        Ok(Self {
+            group: all(self.group)?,
+            aggregates: all(self.aggregates)?,
+            filters: all(self.filters)?,
+        })
+    }
+}
+
+/// One scan that an aggregate reaches through filters, columns and unions.
+pub(super) struct Leaf {
+    pub(super) asked: Asked,
+    pub(super) scan: TableScan,
+    pub(super) product: Arc<CatalogueProduct>,
+}
+
+impl Leaf {
+    /// Whether its filters say by themselves that no row is wanted.
+    pub(super) fn is_empty(&self) -> bool {
+        self.asked.filters.iter().any(never)
+    }
+}
+
+/// Follows `plan` to its scans. False if something other than filters, columns and unions is in
+/// between.
+pub(super) fn reach(
+    mut asked: Asked,
+    plan: &LogicalPlan,
+    state: &SessionState,
+    leaves: &mut Vec<Leaf>,
+) -> EngineResult<bool> {
+    match plan {
+        LogicalPlan::Filter(filter) => {
+            asked.filters.push(filter.predicate.clone());
+            reach(asked, &filter.input, state, leaves)
+        }
+        LogicalPlan::Projection(projection) => {
+            let exprs: Vec<Expr> = projection
+                .expr
+                .iter()
+                .map(|e| e.clone().unalias_nested().data)
+                .collect();
+            let asked = asked.through(&projection.schema, &exprs)?;
+            reach(asked, &projection.input, state, leaves)
+        }
+        LogicalPlan::SubqueryAlias(alias) => {
+            let asked = asked.through(&alias.schema, &columns(alias.input.schema()))?;
+            reach(asked, &alias.input, state, leaves)
+        }
+        // Order within a relation means nothing to an aggregate of the cube's.
+        LogicalPlan::Sort(sort) if sort.fetch.is_none() => reach(asked, &sort.input, state, leaves),
+        LogicalPlan::Union(union) => {
+            for input in &union.inputs {
+                let branch = asked
+                    .clone()
+                    .through(&union.schema, &columns(input.schema()))?;
+                if !reach(branch, input, state, leaves)? {
+                    return Ok(false);
+                }
+            }
+            Ok(true)
+        }
+        LogicalPlan::TableScan(scan) if scan.fetch.is_none() => {
+            let Some(product) = product_of(scan) else {
+                return Ok(false);
+            };
+            asked.filters.extend(scan.filters.iter().cloned());
+            leaves.push(Leaf {
+                asked: simplified(asked, &scan.projected_schema, state)?,
+                scan: scan.clone(),
+                product,
+            });
+            Ok(true)
+        }
+        _ => Ok(false),
+    }
+}
+
+pub(super) fn columns(schema: &DFSchema) -> Vec<Expr> {
+    schema.columns().into_iter().map(Expr::Column).collect()
+}
+
+pub(super) fn simplifier(schema: &DFSchemaRef, state: &SessionState) -> ExprSimplifier {
+    let context = SimplifyContext::builder()
+        .with_schema(Arc::clone(schema))
+        .with_config_options(Arc::clone(state.config_options()))
+        .with_query_execution_start_time(state.execution_props().query_execution_start_time)
+        .build();
+    ExprSimplifier::new(context)
+}
+
+/// Keys and filters with their constant parts worked out, filters one by one.
+fn simplified(asked: Asked, schema: &DFSchemaRef, state: &SessionState) -> EngineResult<Asked> {
+    let simplifier = simplifier(schema, state);
+    let mut filters = Vec::new();
+    for filter in asked.filters {
+        for part in split_conjunction_owned(simplifier.simplify(filter)?) {
+            if !matches!(part, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
+                filters.push(part);
+            }
+        }
+    }
+    Ok(Asked {
+        group: asked
+            .group
+            .into_iter()
+            .map(|e| simplifier.simplify(e))
+            .collect::<EngineResult<_>>()?,
+        aggregates: asked.aggregates,
+        filters,
+    })
+}
+
+/// Whether some key has one value for each leaf, different for all, so that no cell is shared.
+pub(super) fn told_apart(leaves: &[Leaf]) -> bool {
+    let Some(first) = leaves.first() else {
+        return true;
+    };
+    (0..first.asked.group.len()).any(|key| {
+        let mut seen = BTreeSet::new();
+        leaves.iter().all(|leaf| match leaf.asked.group.get(key) {
+            Some(Expr::Literal(value, _)) => seen.insert(value.to_string()),
+            _ => false,
+        })
+    })
+}
