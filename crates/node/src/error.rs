@@ -151,6 +151,16 @@ impl RunError {
         }
     }
 
+    /// Writes it in our own log: as a warning where it is our fault.
+    pub(crate) fn log(&self, privacy: Privacy, reference: &Digest) {
+        let (fragment, error) = (reference.short(8), self.detail(privacy));
+        if self.status(privacy, reference).code() == Code::Internal {
+            tracing::warn!(fragment, error, "a fragment was not answered");
+        } else {
+            tracing::info!(fragment, error, "a fragment was not answered");
+        }
+    }
+
     /// What our own log says of it. Over a private product the engine's words may hold its values.
     pub(crate) fn detail(&self, privacy: Privacy) -> String {
         match self {

@@ -70,8 +70,7 @@ impl Runner {
         {
             Ok(answer) => Ok(answer),
             Err(error) => {
-                let detail = error.detail(privacy);
-                tracing::info!(%peer, fragment = reference.short(8), error = detail, "a fragment was not answered");
+                error.log(privacy, &reference);
                 Err(error.status(privacy, &reference))
             }
         }

@@ -105,12 +105,7 @@ impl Work {
             let last = match released {
                 Ok(()) => Ok(Part::End),
                 Err(error) => {
-                    let detail = error.detail(privacy);
-                    tracing::warn!(
-                        fragment = fragment.short(8),
-                        error = detail,
-                        "a fragment failed while it ran"
-                    );
+                    error.log(privacy, &fragment);
                     Err(error.status(privacy, &fragment))
                 }
             };
@@ -179,7 +174,12 @@ async fn release_rows(
     mut encoder: Encoder,
     messages: &Messages,
 ) -> Result<(), RunError> {
-    while let Some(batch) = next(&mut computed).await? {
+    loop {
+        let batch = tokio::select! {
+            () = messages.closed() => return Ok(()),
+            batch = next(&mut computed) => batch?,
+        };
+        let Some(batch) = batch else { break };
         let released = gate.release(&batch)?;
         let full = encoder
             .push(released)
