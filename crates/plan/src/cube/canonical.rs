@@ -2,6 +2,7 @@
 
 use super::{CubeAgg, CubeAggregate, CubeFilter, CubeKey, CubeQuery};
 use crate::functions;
+use crate::profile::unused;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::common::{Column, DataFusionError, Result, ScalarValue, TableReference, plan_err};
 use datafusion::logical_expr::expr::{AggregateFunction, InList, ScalarFunction};
@@ -46,12 +47,12 @@ impl CubeQuery {
         let keys = self
             .keys
             .iter()
-            .map(|k| Ok(made.key(k)?.alias(once(&k.name, &mut names))))
+            .map(|k| Ok(made.key(k)?.alias(unused(&k.name, &mut names))))
             .collect::<Result<Vec<_>>>()?;
         let aggregates = self
             .aggregates
             .iter()
-            .map(|a| Ok(made.told(a, &self.unit)?.alias(once(&a.name, &mut names))))
+            .map(|a| Ok(made.told(a, &self.unit)?.alias(unused(&a.name, &mut names))))
             .collect::<Result<Vec<_>>>()?;
         Ok(LogicalPlan::Aggregate(Aggregate::try_new(
             Arc::new(input),
@@ -59,17 +60,6 @@ impl CubeQuery {
             aggregates,
         )?))
     }
-}
-
-/// `name`, or if an earlier column has it, `name` with the least number that makes it new.
-fn once(name: &str, taken: &mut BTreeSet<String>) -> String {
-    let mut candidate = name.to_owned();
-    let mut n = 1_usize;
-    while !taken.insert(candidate.clone()) {
-        n = n.saturating_add(1);
-        candidate = format!("{name}:{n}");
-    }
-    candidate
 }
 
 struct Made<'a> {

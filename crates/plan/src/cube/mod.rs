@@ -11,6 +11,7 @@
 //! what comes out, elsewhere.
 
 mod canonical;
+mod limit;
 mod recognise;
 mod source;
 mod value;

@@ -22,6 +22,7 @@ pub use produce::encode;
 pub use reads::{ProductRead, product_of, reads};
 
 use guildhall_model::ProductRef;
+use std::collections::BTreeSet;
 
 /// How large a fragment may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -104,6 +105,17 @@ impl ProfileError {
     pub(crate) fn not_in_profile(what: impl Into<String>) -> Self {
         Self::NotInProfile { what: what.into() }
     }
+}
+
+/// `name`, or if it is taken, `name` with the least number from 2 that makes it new.
+pub(crate) fn unused(name: &str, taken: &mut BTreeSet<String>) -> String {
+    let mut candidate = name.to_owned();
+    let mut n = 1_usize;
+    while !taken.insert(candidate.clone()) {
+        n = n.saturating_add(1);
+        candidate = format!("{name}:{n}");
+    }
+    candidate
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Writing a fragment.
 
-use super::{FragmentLimits, ProfileError, Stage, message, not_in, plan};
+use super::{FragmentLimits, ProfileError, Stage, message, not_in, plan, unused};
 use arrow::datatypes::DataType;
 use arrow::temporal_conversions::NANOSECONDS;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -12,11 +12,13 @@ use datafusion::logical_expr::{
 };
 use datafusion_substrait::logical_plan::producer::to_substrait_plan;
 use datafusion_substrait::substrait::proto::extensions::simple_extension_declaration::MappingType;
+use datafusion_substrait::substrait::proto::plan_rel::RelType;
 use prost::Message;
+use std::collections::BTreeSet;
 
 /// Writes an optimised plan as a fragment.
 ///
-/// The same plan gives the same bytes. What Substrait would lose in silence (a zone, `IGNORE
+/// The same plan gives the same bytes. Of columns with one name, all but the first are renamed. What Substrait would lose in silence (a zone, `IGNORE
 /// NULLS`, a frame by interval) is refused, and so is what the receiving [`super::decode`] would
 /// refuse under the default limits.
 pub fn encode(plan: &LogicalPlan, state: &SessionState) -> Result<Vec<u8>, ProfileError> {
@@ -30,6 +32,14 @@ pub fn encode(plan: &LogicalPlan, state: &SessionState) -> Result<Vec<u8>, Profi
         Some(MappingType::ExtensionFunction(f)) => (2, f.function_anchor),
         None => (3, 0),
     });
+    for relation in &mut written.relations {
+        if let Some(RelType::Root(root)) = &mut relation.rel_type {
+            let mut taken = BTreeSet::new();
+            for name in &mut root.names {
+                *name = unused(name, &mut taken);
+            }
+        }
+    }
     let bytes = written.encode_to_vec();
     let limits = FragmentLimits::default();
     let read = message::parse(&bytes, &limits)?;

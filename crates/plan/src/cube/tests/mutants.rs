@@ -252,7 +252,9 @@ fn change(e: Expr, how: usize) -> Transformed<Expr> {
             c.name = names[how / 2 % names.len()].to_owned();
             Transformed::yes(Expr::Column(c))
         }
-        e if how.is_multiple_of(5) => Transformed::yes(Expr::TryCast(TryCast::new(Box::new(e), cast_to))),
+        e if how.is_multiple_of(5) => {
+            Transformed::yes(Expr::TryCast(TryCast::new(Box::new(e), cast_to)))
+        }
         e if how % 5 == 1 => Transformed::yes(Expr::Not(Box::new(e))),
         e => Transformed::yes(Expr::Cast(Cast::new(Box::new(e), cast_to))),
     }

@@ -1,14 +1,17 @@
 //! What is written means the same when it is read.
 
 use super::town::{planned, rows, tpch, types};
-use crate::profile::{FragmentLimits, ProfileError, Stage, check, decode, encode, reads};
+use crate::profile::{FragmentLimits, ProfileError, Stage, check, decode, encode, reads, unused};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
+use std::collections::BTreeSet;
 
+/// Names and types; a name that comes again is told apart by a number.
 fn names(plan: &LogicalPlan) -> Vec<(String, String)> {
+    let mut taken = BTreeSet::new();
     let fields = plan.schema().fields().iter();
     fields
-        .map(|f| (f.name().clone(), f.data_type().to_string()))
+        .map(|f| (unused(f.name(), &mut taken), f.data_type().to_string()))
         .collect()
 }
 
@@ -99,6 +102,8 @@ async fn expressions_of_every_kind_mean_the_same_afterwards() {
         "SELECT a.i FROM @t a WHERE EXISTS (SELECT 1 FROM @t b WHERE b.s = a.s AND b.i <> a.i)",
         "SELECT i, (SELECT max(f) FROM @t) FROM @t",
         "WITH a AS (SELECT s, sum(i) AS n FROM @t GROUP BY s) SELECT x.n, y.n FROM a x JOIN a y ON x.s = y.s",
+        "SELECT x.n, y.n FROM (SELECT s, i + 1 AS n FROM @t) x JOIN (SELECT s, i + 2 AS n FROM @t) y ON x.s = y.s",
+        "SELECT x.*, y.* FROM @t x JOIN @t y ON x.s = y.s JOIN @t z ON z.i = x.i",
         "SELECT * FROM (VALUES (1, 'a'), (2, NULL)) AS v (n, t) JOIN @t ON t.i = v.n",
         "SELECT 1 AS one",
         "SELECT i FROM @t WHERE false",
