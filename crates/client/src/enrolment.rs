@@ -113,7 +113,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_code_is_traded_for_an_identity_and_trust() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let code = code(&council);
         let desk = council.desk(Some(code.clone())).await;
         let client =
@@ -133,7 +133,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_code_that_was_never_given_is_refused() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let desk = council.desk(Some(code(&council))).await;
         let other = code(&council);
         let client =
@@ -145,7 +145,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_secret_is_not_sent_to_an_authority_that_the_code_does_not_name() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let wrong =
             EnrolmentCode::generate(council.authority.council(), Digest::of(b"another")).unwrap();
         // It would be accepted, if it ever arrived.

@@ -177,7 +177,7 @@ mod tests {
 
     #[tokio::test]
     async fn batches_arrive_as_they_were_released() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, _) = council.node().await;
         let batches = run(&client(&council, &node), "rows").await.unwrap();
         assert_eq!(batches, [batch(1000), batch(1000), batch(1000)]);
@@ -185,7 +185,7 @@ mod tests {
 
     #[tokio::test]
     async fn raw_messages_are_those_of_the_node_schema_first() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, _) = council.node().await;
         let stream = client(&council, &node)
             .run_messages(Envelope::default(), Bytes::from_static(b"rows"))
@@ -199,7 +199,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_refusal_keeps_the_nodes_code_and_words() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, _) = council.node().await;
         let refused = run(&client(&council, &node), "refuse").await.unwrap_err();
         assert_eq!(refused.code(), Code::PermissionDenied);
@@ -216,7 +216,7 @@ mod tests {
 
     #[tokio::test]
     async fn an_answer_that_is_none_names_the_node() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, _) = council.node().await;
         for what in ["nothing", "nonsense"] {
             let refused = run(&client(&council, &node), what).await.unwrap_err();
@@ -230,7 +230,7 @@ mod tests {
 
     #[tokio::test]
     async fn dropping_the_stream_stops_the_node() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, mut endings) = council.node().await;
         let client = client(&council, &node);
         let (_, mut stream) = client
@@ -263,7 +263,7 @@ mod tests {
 
     #[tokio::test]
     async fn giving_up_on_the_first_answer_stops_the_node() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, _) = council.node().await;
         let client = client(&council, &node).with_first_answer(Duration::from_millis(200));
         let late = run(&client, "never").await.unwrap_err();
@@ -276,7 +276,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_are_at_most_sixteen_megabytes() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, _) = council.node().await;
         let client = client(&council, &node);
         let fits = client
@@ -301,7 +301,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_that_is_away_is_named_with_its_address() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, _) = council.node().await;
         let client = client(&council, &node);
         let address = node.address().to_string();
@@ -322,7 +322,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_node_cut_off_in_the_middle_is_away() {
-        let council = Council::new();
+        let council = Council::new("northmoor");
         let (node, _) = council.node().await;
         let client = client(&council, &node);
         let (_, mut stream) = client

@@ -34,9 +34,9 @@ pub(crate) struct Council {
 }
 
 impl Council {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn new(council: &str) -> Self {
         let now = Timestamp::from_micros(1_795_000_000_000_000);
-        let authority = CertificateAuthority::generate(&"northmoor".parse().unwrap(), now).unwrap();
+        let authority = CertificateAuthority::generate(&council.parse().unwrap(), now).unwrap();
         let trust = TrustStore::from_bundles(&[bundle(&authority)]).unwrap();
         Self {
             authority: Arc::new(authority),

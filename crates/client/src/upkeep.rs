@@ -86,3 +86,33 @@ fn take(
     tracing::info!(councils = ?trust.councils(), "the trusted councils changed");
     role.dir.as_deref().map_or(Ok(()), |dir| trust.save(dir))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::Council;
+    use guildhall_identity::TrustStore;
+
+    #[tokio::test]
+    async fn what_the_council_newly_trusts_is_trusted_at_once_and_kept() {
+        let (ours, theirs) = (Council::new("northmoor"), Council::new("southmere"));
+        let dir = tempfile::tempdir().unwrap();
+        let dialer = ours.gateway();
+        let council = "northmoor".parse().unwrap();
+        let role = Upkeep {
+            authority: AuthorityClient::new(&dialer, "127.0.0.1:1", &council).unwrap(),
+            dialer,
+            host_names: Vec::new(),
+            dir: Some(dir.path().to_owned()),
+        };
+        let mut bundles = ours.trust.to_bundles();
+        bundles.extend(theirs.trust.to_bundles());
+        take(&role, &bundles).unwrap();
+        assert_eq!(role.dialer.trust().to_bundles(), bundles);
+        assert_eq!(TrustStore::load(dir.path()).unwrap().to_bundles(), bundles);
+        // An answer that makes no sense changes nothing.
+        bundles[0].ca_pem.clear();
+        assert!(take(&role, &bundles).is_err());
+        assert_eq!(role.dialer.trust().councils().len(), 2);
+    }
+}
