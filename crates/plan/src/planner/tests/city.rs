@@ -315,3 +315,28 @@ async fn a_council_that_is_not_asked_for_has_no_part_in_a_cell() {
     assert!(city.ask(none).await.is_empty());
     assert_eq!(city.traffic().0, 0);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_template_with_open_and_private_products_asks_each_as_it_may() {
+    let city = City::of(vec![
+        Given::open("northmoor.parking.sessions", sessions(600)).conforming("sessions"),
+        Given::open("southmoor.parking.sessions", sessions(300))
+            .conforming("sessions")
+            .private("vehicle", &["ward"], &["paid"]),
+    ]);
+    let plan = city
+        .plan("select council, ward, count(*) as n from city.parking.sessions group by council, ward order by 1, 2")
+        .await
+        .unwrap();
+    let modes: Vec<&str> = plan.fragments().iter().map(|f| f.mode.as_str()).collect();
+    assert_eq!(modes, ["open", "local"]);
+    let answer = rows_of(&city.run(&plan).await);
+    assert_eq!(answer[0], "northmoor | W0 | 200");
+    assert_eq!(answer[3], "southmoor | W0 | 100");
+    let one = "select max(paid) from city.parking.sessions where council = 'northmoor'";
+    assert_eq!(city.ask(one).await, ["6"]);
+    let error = city
+        .refusal("select max(paid) from city.parking.sessions")
+        .await;
+    assert_eq!(error.kind(), PlanErrorKind::Refused);
+}
