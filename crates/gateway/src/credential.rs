@@ -7,7 +7,7 @@
 
 use crate::error::DoorError;
 use base64::Engine;
-use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use guildhall_grant::{VerifyingKey, envelope, token};
 use guildhall_identity::{TrustStore, peer_chain};
 use guildhall_model::{CouncilName, Digest, Principal, Purpose, Role, SharedClock};
@@ -199,8 +199,9 @@ fn authorization(metadata: &MetadataMap) -> Result<Option<(&str, &str)>, DoorErr
 }
 
 fn decode_basic(text: &str) -> Result<Basic, DoorError> {
-    let bytes = STANDARD
-        .decode(text)
+    // Go's drivers send it without padding.
+    let bytes = STANDARD_NO_PAD
+        .decode(text.trim_end_matches('='))
         .map_err(|_| DoorError::BadCredential)?;
     let text = String::from_utf8(bytes).map_err(|_| DoorError::BadCredential)?;
     let (name, password) = text.split_once(':').ok_or(DoorError::BadCredential)?;
@@ -287,11 +288,12 @@ pub(crate) mod tests {
         let (key, trust) = council();
         let (check, _) = check(trust);
         let text = token_text(&token(&key, "northmoor", "ana", &["planning"]));
-        let basic = STANDARD.encode(format!("whoever:{text}"));
+        let basic = STANDARD_NO_PAD.encode(format!("whoever:{text}"));
         for header in [
             format!("Bearer {text}"),
             format!("bearer {text}"),
             format!("Basic {basic}"),
+            format!("Basic {basic}=="),
         ] {
             let caller = check.caller(&with_authorization(&header)).unwrap();
             assert_eq!(caller.principal.to_string(), "northmoor/ana");

@@ -16,7 +16,7 @@ use std::fmt;
 /// What a message is meant to weigh.
 const TARGET_BYTES: usize = 3 * 1024 * 1024;
 /// What a message may weigh, with its headers below 4 MiB.
-const MOST_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
+pub(crate) const MOST_BYTES: usize = 4 * 1024 * 1024 - 64 * 1024;
 /// Rows that are gathered at most.
 const MOST_ROWS: usize = 128 * 1024;
 
@@ -95,7 +95,7 @@ impl Encoder {
             return if batch.num_rows() == 0 {
                 Ok(Vec::new())
             } else {
-                self.write(&batch)
+                self.cut(&batch)
             };
         }
         if self.gathered.is_none() {
@@ -125,7 +125,7 @@ impl Encoder {
 
     /// An empty batch that says something besides.
     pub(crate) fn remark(&mut self, remark: String) -> Result<Vec<FlightData>, ArrowError> {
-        let mut messages = self.write(&RecordBatch::new_empty(self.schema.clone()))?;
+        let mut messages = self.cut(&RecordBatch::new_empty(self.schema.clone()))?;
         if let Some(last) = messages.last_mut() {
             last.app_metadata = remark.into();
         }
@@ -139,12 +139,13 @@ impl Encoder {
             .as_mut()
             .and_then(BatchCoalescer::next_completed_batch)
         {
-            messages.extend(self.write(&batch)?);
+            messages.extend(self.cut(&batch)?);
         }
         Ok(messages)
     }
 
-    fn write(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>, ArrowError> {
+    /// The messages of a batch, gathered with no other.
+    pub(crate) fn cut(&mut self, batch: &RecordBatch) -> Result<Vec<FlightData>, ArrowError> {
         let mut messages = Vec::new();
         let mut waiting = vec![batch.clone()];
         while let Some(piece) = waiting.pop() {

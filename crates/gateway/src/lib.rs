@@ -10,8 +10,6 @@
 //! policy, and the nodes do not trust it; whoever runs one sees the statements and the released
 //! results that pass through it, and no more.
 
-mod action;
-mod action_call;
 mod backend;
 mod config;
 mod credential;

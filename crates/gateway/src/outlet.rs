@@ -5,15 +5,18 @@
 //! query is cancelled, or its time is up, the task ends, and with it the nodes' work.
 
 use crate::door::Answer;
-use crate::encode::{Encoder, schema_message};
+use crate::encode::{Encoder, MOST_BYTES, schema_message};
 use crate::error::DoorError;
 use crate::running::Place;
 use arrow::array::RecordBatch;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
+use arrow::error::ArrowError;
 use arrow_flight::FlightData;
 use futures::StreamExt;
 use futures::stream::BoxStream;
+use guildhall_client::arrow_message::decode_batch;
 use guildhall_model::QueryId;
+use guildhall_proto::node::v1::ArrowMessage;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -70,7 +73,7 @@ impl Outlet {
     pub(crate) fn relay(self, schema: SchemaRef, messages: Messages) -> Answer<FlightData> {
         let (way, answer) = self.open();
         guildhall_telemetry::spawn(async move {
-            if let Err(e) = relay(&way, &schema, messages).await {
+            if let Err(e) = relay(&way, schema, messages).await {
                 way.fail(e).await;
             }
         });
@@ -96,6 +99,10 @@ impl Outlet {
             Box::pin(ReceiverStream::new(messages)),
         )
     }
+}
+
+fn broken(e: ArrowError) -> DoorError {
+    DoorError::internal("encode a result", &e)
 }
 
 /// The client is gone: nobody is left to be told anything.
@@ -154,7 +161,6 @@ async fn encode(
     afterword: Afterword,
 ) -> Result<(), Stop> {
     let mut encoder = Encoder::new(schema.clone());
-    let broken = |e| DoorError::internal("encode a result", &e);
     way.send([schema_message(&schema)]).await?;
     let cancelled = way.place.cancelled();
     loop {
@@ -178,8 +184,9 @@ async fn encode(
     Ok(())
 }
 
-async fn relay(way: &Way, schema: &Schema, mut messages: Messages) -> Result<(), Stop> {
-    way.send([schema_message(schema)]).await?;
+async fn relay(way: &Way, schema: SchemaRef, mut messages: Messages) -> Result<(), Stop> {
+    way.send([schema_message(&schema)]).await?;
+    let mut encoder = Encoder::new(schema.clone());
     let cancelled = way.place.cancelled();
     loop {
         let message = tokio::select! {
@@ -192,7 +199,17 @@ async fn relay(way: &Way, schema: &Schema, mut messages: Messages) -> Result<(),
             },
             () = tokio::time::sleep_until(way.deadline) => return Err(way.late().into()),
         };
-        way.send([message]).await?;
+        if message.data_body.len() <= MOST_BYTES {
+            way.send([message]).await?;
+            continue;
+        }
+        let message = ArrowMessage {
+            header: message.data_header,
+            body: message.data_body,
+        };
+        let batch = decode_batch(&schema, &message)
+            .map_err(|e| DoorError::internal("read a node's batch", &e))?;
+        way.send(encoder.cut(&batch).map_err(broken)?).await?;
     }
 }
 
@@ -202,7 +219,7 @@ mod tests {
     use crate::config::Limits;
     use crate::running::RunningQueries;
     use arrow::array::Int64Array;
-    use arrow::datatypes::{DataType, Field};
+    use arrow::datatypes::{DataType, Field, Schema};
     use futures::stream;
     use guildhall_model::Principal;
     use std::sync::Arc;
@@ -284,6 +301,26 @@ mod tests {
         let answer = outlet(&running, 0).encode(schema(), endless, nothing());
         let last = answer.collect::<Vec<_>>().await.pop().unwrap();
         assert_eq!(last.unwrap_err().code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test]
+    async fn a_relayed_message_is_cut_for_a_default_client() {
+        let n = Int64Array::from_iter_values(0..600_000);
+        let large = RecordBatch::try_new(schema(), vec![Arc::new(n)]).unwrap();
+        let (_, data) = arrow::ipc::writer::IpcDataGenerator::default()
+            .encode(
+                &large,
+                &mut arrow::ipc::writer::DictionaryTracker::new(false),
+                &Default::default(),
+                &mut Default::default(),
+            )
+            .unwrap();
+        let messages: Messages = stream::iter([Ok(FlightData::from(data))]).boxed();
+        let running = RunningQueries::new(&Limits::default());
+        let answer = outlet(&running, 5).relay(schema(), messages);
+        let all: Vec<_> = answer.map(Result::unwrap).collect().await;
+        assert_eq!(all.len(), 3);
+        assert!(all.iter().all(|m| m.data_body.len() < 4 << 20));
     }
 
     #[tokio::test]

@@ -152,7 +152,10 @@ pub async fn enrol(
         .recursive(true)
         .mode(0o700)
         .create(folder)
-        .map_err(|source| EnrolError::Folder { folder: folder.to_owned(), source })?;
+        .map_err(|source| EnrolError::Folder {
+            folder: folder.to_owned(),
+            source,
+        })?;
     let desk = EnrolmentClient::new(authority, code, clock).map_err(refused)?;
     let enrolled = desk.enrol(&[], host_names).await.map_err(refused)?;
     enrolled.trust.save(folder).map_err(keep)?;

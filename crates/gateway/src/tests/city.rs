@@ -300,8 +300,10 @@ impl City {
         };
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let incoming = TcpListenerStream::new(listener)
+            .map(|stream| stream.inspect(|s| s.set_nodelay(true).unwrap()));
         let router = Server::builder().add_service(service(Door(Arc::new(inner))));
-        guildhall_telemetry::spawn(router.serve_with_incoming(TcpListenerStream::new(listener)));
+        guildhall_telemetry::spawn(router.serve_with_incoming(incoming));
         let channel = Channel::from_shared(format!("http://{address}"))
             .unwrap()
             .connect()

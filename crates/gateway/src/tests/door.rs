@@ -1,7 +1,7 @@
 //! Credentials, tickets, handles, metadata, sessions.
 
 use super::city::{City, Client, PASSWORD, prepared, statement};
-use crate::action::{
+use crate::door::{
     GetSessionOptionsResult, OptionValue, SessionOptionValue, SetSessionOptionsRequest,
     SetSessionOptionsResult,
 };

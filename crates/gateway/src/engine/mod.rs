@@ -4,118 +4,41 @@
 //! before the grants and runs nothing. A plan is kept for the same principal, purpose and
 //! catalogue, so that prepare, info and fetch plan once; grants are asked for at each fetch.
 
-use crate::backend::{Backend, PartyError};
+mod question;
+mod run;
+
+pub(crate) use question::Parsed;
+pub(crate) use run::Reply;
+
+use crate::backend::{Backend, Party, PartyError};
 use crate::config::Limits;
 use crate::credential::Caller;
-use crate::door::{Answer, Call};
+use crate::door::Call;
 use crate::error::DoorError;
-use crate::granted::{Asker, Granted, Missing};
+use crate::granted::{Asker, Missing};
 use crate::metadata::Listed;
-use crate::outlet::{Afterword, Batches, Messages, Outlet};
+use crate::outlet::Outlet;
 use crate::parameters;
 use crate::running::{Cancelled, RunningQueries};
 use crate::ticket;
 use crate::view::View;
 use arrow::datatypes::{Schema, SchemaRef};
-use arrow_flight::FlightData;
-use arrow_flight::decode::FlightRecordBatchStream;
-use arrow_flight::error::FlightError;
-use datafusion::common::{ParamValues, TableReference};
-use datafusion::sql::parser::Statement as EngineStatement;
-use datafusion::sql::resolve::resolve_table_references;
-use datafusion::sql::sqlparser::ast::Statement;
-use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use datafusion::common::ParamValues;
 use guildhall_model::{CouncilName, Digest, PeerId, Principal, Purpose, QueryId};
-use guildhall_plan::catalogue::{CITY, INFORMATION_SCHEMA};
-use guildhall_plan::guard::{GuardedStatement, StatementError, StatementLimits, guard};
+use guildhall_plan::guard::StatementLimits;
 use guildhall_plan::planner::{
-    ExecuteLimits, PlanError, PlanErrorKind, Planner, PlannerLimits, Prepared, QueryPlan,
+    PlanError, PlanErrorKind, Planner, PlannerLimits, Prepared, QueryPlan,
 };
-use guildhall_plan::remote::Fragment;
 use guildhall_proto::envelope::v1::Envelope;
-use guildhall_proto::node::v1::ArrowMessage;
 use moka::future::Cache;
-use std::collections::BTreeSet;
+use question::{Question, question};
+use run::{Plans, Run, note};
 use std::fmt;
-use std::pin::Pin;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tonic::Code;
 
 const KEEP_PLANS: Duration = Duration::from_secs(600);
-
-/// A statement that passed the guard.
-pub(crate) enum Parsed {
-    /// It has rows to answer with; this includes EXPLAIN.
-    Query(Box<Question>),
-    Set {
-        name: String,
-        value: String,
-    },
-    Show {
-        name: String,
-    },
-}
-
-/// A statement to plan.
-pub(crate) struct Question {
-    statement: GuardedStatement,
-    references: Vec<TableReference>,
-}
-
-impl fmt::Debug for Parsed {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Query(question) => f
-                .debug_tuple("Query")
-                .field(&question.references.len())
-                .finish(),
-            Self::Set { name, .. } => f
-                .debug_struct("Set")
-                .field("name", name)
-                .finish_non_exhaustive(),
-            Self::Show { name } => f.debug_struct("Show").field("name", name).finish(),
-        }
-    }
-}
-
-impl Question {
-    /// Whether it reads any product; `SELECT 1` and the information schema need no purpose.
-    fn reads_products(&self) -> bool {
-        self.references
-            .iter()
-            .any(|r| r.schema() != Some(INFORMATION_SCHEMA))
-    }
-
-    /// The councils of `away` whose products it may be about.
-    fn touches<'a>(&self, away: &'a BTreeSet<CouncilName>) -> Vec<&'a CouncilName> {
-        away.iter()
-            .filter(|council| {
-                self.references.iter().any(|r| {
-                    r.schema() != Some(INFORMATION_SCHEMA)
-                        && r.catalog()
-                            .is_none_or(|c| c == CITY || c == council.as_str())
-                })
-            })
-            .collect()
-    }
-}
-
-/// A stream of results, and who is known to be missing from it.
-pub(crate) struct Reply {
-    pub(crate) messages: Answer<FlightData>,
-    pub(crate) missing: Vec<String>,
-}
-
-impl Reply {
-    /// A reply that nobody is missing from.
-    pub(crate) fn whole(messages: Answer<FlightData>) -> Self {
-        Self {
-            messages,
-            missing: Vec::new(),
-        }
-    }
-}
 
 /// Answers statements.
 #[derive(Debug, Clone)]
@@ -221,24 +144,7 @@ impl Engine {
 
     /// Lets a statement in, or says what about it is not taken here.
     pub(crate) fn parse(&self, sql: &str) -> Result<Parsed, DoorError> {
-        let statement = guard(sql, &self.0.statement_limits).map_err(guard_error)?;
-        Ok(match statement {
-            GuardedStatement::Set { name, value } => Parsed::Set { name, value },
-            GuardedStatement::Show { name } => Parsed::Show { name },
-            statement => {
-                let references = match &statement {
-                    GuardedStatement::Query(inner) => references(inner)?,
-                    GuardedStatement::Explain {
-                        statement: inner, ..
-                    } => references(inner)?,
-                    GuardedStatement::Set { .. } | GuardedStatement::Show { .. } => Vec::new(),
-                };
-                Parsed::Query(Box::new(Question {
-                    statement,
-                    references,
-                }))
-            }
-        })
+        Parsed::read(sql, &self.0.statement_limits)
     }
 
     /// Result and parameters of a statement; nothing runs.
@@ -325,7 +231,7 @@ impl Engine {
         let view = self.view(caller, None).await?;
         let home = &caller.principal.council;
         if view.away.contains(home) {
-            return Err(PartyError::Away(crate::backend::Party::Authority(home.clone())).into());
+            return Err(PartyError::Away(Party::Authority(home.clone())).into());
         }
         Ok(view.held.clone())
     }
@@ -350,7 +256,7 @@ impl Engine {
             && !call.options.partial
             && let Some(council) = question.touches(&view.away).first()
         {
-            let who = crate::backend::Party::Authority((*council).clone());
+            let who = Party::Authority((*council).clone());
             return Err(PartyError::Away(who).into());
         }
         Ok(view)
@@ -521,208 +427,6 @@ impl Engine {
     }
 }
 
-/// Plans of one statement for rows of parameters.
-#[derive(Clone)]
-struct Plans {
-    engine: Engine,
-    parsed: Arc<Parsed>,
-    view: Arc<View>,
-}
-
-impl Plans {
-    async fn plan(&self, values: ParamValues) -> Result<Arc<QueryPlan>, DoorError> {
-        self.engine
-            .plan_with(question(&self.parsed)?, &self.view, Some(values))
-            .await
-    }
-}
-
-/// One fetch of a result.
-#[derive(Clone)]
-struct Run {
-    engine: Engine,
-    asker: Asker,
-    missing: Missing,
-}
-
-impl Run {
-    async fn once(self, plan: &Arc<QueryPlan>, outlet: Outlet) -> Result<Reply, DoorError> {
-        let schema = plan.wire_schema().clone();
-        if !self.asker.partial
-            && let Some(fragment) = plan.whole()
-        {
-            return self.relay(fragment, schema, outlet).await;
-        }
-        let batches = self.execute(plan).await?;
-        Ok(self.reply(batches, schema, outlet).await)
-    }
-
-    /// One execution for each row of parameters, one after the other, in one stream.
-    async fn each(
-        self,
-        plans: Plans,
-        rows: Vec<ParamValues>,
-        schema: SchemaRef,
-        outlet: Outlet,
-    ) -> Result<Reply, DoorError> {
-        let mut rows = rows.into_iter();
-        let first = match rows.next() {
-            Some(values) => self.execute(plans.plan(values).await?.as_ref()).await?,
-            None => stream::empty().boxed(),
-        };
-        let run = self.clone();
-        let rest = stream::iter(rows)
-            .then(move |values| {
-                let (run, plans) = (run.clone(), plans.clone());
-                async move { run.execute(plans.plan(values).await?.as_ref()).await }.boxed()
-            })
-            .try_flatten();
-        Ok(self.reply(first.chain(rest).boxed(), schema, outlet).await)
-    }
-
-    async fn granted(&self, fragments: &[Fragment]) -> Result<Granted, DoorError> {
-        let (backend, asker) = (self.engine.0.backend.clone(), self.asker.clone());
-        Ok(Granted::issue(backend, asker, fragments, self.missing.clone()).await?)
-    }
-
-    async fn execute(&self, plan: &QueryPlan) -> Result<Batches, DoorError> {
-        let limits = &self.engine.0.limits;
-        let granted = Arc::new(self.granted(plan.fragments()).await?);
-        let default = ExecuteLimits::default();
-        let limits = ExecuteLimits {
-            memory: limits.memory_mb.saturating_mul(1024 * 1024),
-            partitions: if limits.partitions == 0 {
-                default.partitions
-            } else {
-                limits.partitions
-            },
-            ..default
-        };
-        let batches = plan
-            .execute(granted.clone(), limits)
-            .await
-            .map_err(|e| plan_error(e, granted.failure()))?;
-        Ok(batches
-            .map_err(move |e| plan_error(PlanError::running(e), granted.failure()))
-            .boxed())
-    }
-
-    /// A plan that is one fragment goes from node to client as it is, if its types are those
-    /// that were declared.
-    async fn relay(
-        self,
-        fragment: &Fragment,
-        schema: SchemaRef,
-        outlet: Outlet,
-    ) -> Result<Reply, DoorError> {
-        let granted = self.granted(std::slice::from_ref(fragment)).await?;
-        let mut messages: Messages = granted
-            .relay(fragment)
-            .await?
-            .map_ok(flight_data)
-            .map_err(DoorError::from)
-            .boxed();
-        let Some(first) = messages.next().await.transpose()? else {
-            return Ok(Reply::whole(outlet.encode(
-                schema,
-                stream::empty().boxed(),
-                no_words(),
-            )));
-        };
-        let sent = Schema::try_from(&first)
-            .map_err(|e| DoorError::internal("read a node's schema", &e))?;
-        if same_types(&sent, &schema) {
-            return Ok(Reply::whole(outlet.relay(schema, messages)));
-        }
-        let all = stream::iter([Ok(first)]).chain(messages);
-        let all = all.map_err(|e| FlightError::ExternalError(Box::new(e)));
-        let batches = FlightRecordBatchStream::new_from_flight_data(all).map_err(|e| match e {
-            FlightError::ExternalError(inner) => match inner.downcast::<DoorError>() {
-                Ok(ours) => *ours,
-                Err(other) => DoorError::internal("read a node's batch", other.as_ref()),
-            },
-            other => DoorError::internal("read a node's batch", &other),
-        });
-        Ok(Reply::whole(outlet.encode(
-            schema,
-            batches.boxed(),
-            no_words(),
-        )))
-    }
-
-    async fn reply(self, batches: Batches, schema: SchemaRef, outlet: Outlet) -> Reply {
-        let missing = self.missing.clone();
-        let words: Afterword = Box::new(move || {
-            let missing = named(&missing);
-            (!missing.is_empty()).then(|| serde_json::json!({ "missing": missing }).to_string())
-        });
-        if !self.asker.partial {
-            return Reply::whole(outlet.encode(schema, batches, words));
-        }
-        // By the first batch, or the end, most of those who are away have been noticed.
-        let mut batches = batches.peekable();
-        Pin::new(&mut batches).peek().await;
-        let missing = named(&self.missing);
-        Reply {
-            messages: outlet.encode(schema, batches.boxed(), words),
-            missing,
-        }
-    }
-}
-
-fn no_words() -> Afterword {
-    Box::new(|| None)
-}
-
-fn note(missing: &Missing, names: impl IntoIterator<Item = String>) {
-    missing
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .extend(names);
-}
-
-fn named(missing: &Missing) -> Vec<String> {
-    missing
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .iter()
-        .cloned()
-        .collect()
-}
-
-fn flight_data(message: ArrowMessage) -> FlightData {
-    FlightData {
-        data_header: message.header,
-        data_body: message.body,
-        ..FlightData::default()
-    }
-}
-
-fn same_types(a: &Schema, b: &Schema) -> bool {
-    a.fields().len() == b.fields().len()
-        && a.fields()
-            .iter()
-            .zip(b.fields())
-            .all(|(a, b)| a.data_type() == b.data_type())
-}
-
-fn question(parsed: &Parsed) -> Result<&Question, DoorError> {
-    match parsed {
-        Parsed::Query(question) => Ok(question),
-        Parsed::Set { .. } | Parsed::Show { .. } => {
-            Err(DoorError::invalid("the statement has nothing to plan"))
-        }
-    }
-}
-
-fn references(statement: &Statement) -> Result<Vec<TableReference>, DoorError> {
-    let statement = EngineStatement::Statement(Box::new(statement.clone()));
-    let (tables, _) = resolve_table_references(&statement, true).map_err(|_| {
-        DoorError::invalid("the statement names a table in a way that is not understood")
-    })?;
-    Ok(tables)
-}
-
 // Invariant: whatever a plan depends on is in its key, each part with its length.
 fn plan_key(principal: &Principal, view: &View, statement: &ticket::Statement) -> Digest {
     let mut key = view.version.as_bytes().to_vec();
@@ -736,19 +440,6 @@ fn plan_key(principal: &Principal, view: &View, statement: &ticket::Statement) -
         key.extend_from_slice(part.as_bytes());
     }
     Digest::of(&key)
-}
-
-fn guard_error(e: StatementError) -> DoorError {
-    let message = match e.help() {
-        Some(help) => format!("{e}\nhelp: {help}"),
-        None => e.to_string(),
-    };
-    match e {
-        StatementError::TooLong { .. }
-        | StatementError::TooMany { .. }
-        | StatementError::TooDeep { .. } => DoorError::TooMuch { message },
-        _ => DoorError::Invalid(message),
-    }
 }
 
 fn plan_error(e: PlanError, failure: Option<PartyError>) -> DoorError {

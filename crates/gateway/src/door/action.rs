@@ -1,10 +1,10 @@
 //! DoAction: prepared statements, cancelling, session options.
 
-use crate::action::{
+use super::messages::{
     CloseSessionResult, CloseStatus, ErrorValue, GetSessionOptionsResult, OptionValue,
     SessionOptionValue, SetError, SetSessionOptionsRequest, SetSessionOptionsResult,
 };
-use crate::door::{Call, Inner, no_transaction, substrait, transactions};
+use super::{Call, Inner, new_query_id, no_transaction, substrait, transactions};
 use crate::error::DoorError;
 use crate::session::Setting;
 use arrow_flight::sql::{
@@ -15,12 +15,16 @@ use arrow_flight::{
     Action, CancelFlightInfoRequest, CancelFlightInfoResult, CancelStatus, FlightEndpoint,
     FlightInfo, RenewFlightEndpointRequest,
 };
+use guildhall_plan::catalogue::CITY;
 use prost::Message;
 use std::collections::HashMap;
 use tonic::Status;
 
+/// The session option by which Flight tells the current catalogue.
+const CATALOG: &str = "catalog";
+
 /// The actions that do something, with a line each.
-pub(crate) const OFFERED: &[(&str, &str)] = &[
+pub(super) const OFFERED: &[(&str, &str)] = &[
     (
         "CreatePreparedStatement",
         "Plans a statement and returns its schemas; nothing runs.",
@@ -47,12 +51,12 @@ pub(crate) const OFFERED: &[(&str, &str)] = &[
 ];
 
 /// Carries out an action; the bodies of its results.
-pub(crate) async fn act(
+pub(super) async fn act(
     inner: &Inner,
     call: &Call,
     action: Action,
 ) -> Result<Vec<Vec<u8>>, Status> {
-    let query = crate::door::new_query_id()?;
+    let query = new_query_id()?;
     dispatch(inner, call, action)
         .await
         .map_err(|e| e.about(&query))
@@ -183,6 +187,10 @@ async fn set_options(
             Setting::find(&name),
             value.option_value.as_ref().map(OptionValue::text),
         ) {
+            // Some drivers set the catalogue at every connection; there is one to begin in.
+            (None, Some(Some(text))) if name == CATALOG => {
+                (text != CITY).then_some(ErrorValue::InvalidValue)
+            }
             (None, _) => Some(ErrorValue::InvalidName),
             (Some(_), Some(None)) => Some(ErrorValue::InvalidValue),
             // No value takes an option back.
@@ -208,16 +216,14 @@ async fn set_options(
 }
 
 fn options(call: &Call) -> GetSessionOptionsResult {
-    let session_options = Setting::ALL
+    let settings = Setting::ALL
         .into_iter()
-        .map(|setting| {
-            let value = OptionValue::String(call.options.show(setting));
-            (
-                setting.name().to_owned(),
-                SessionOptionValue {
-                    option_value: Some(value),
-                },
-            )
+        .map(|s| (s.name(), call.options.show(s)));
+    let session_options = settings
+        .chain([(CATALOG, CITY.to_owned())])
+        .map(|(name, value)| {
+            let option_value = Some(OptionValue::String(value));
+            (name.to_owned(), SessionOptionValue { option_value })
         })
         .collect();
     GetSessionOptionsResult { session_options }
