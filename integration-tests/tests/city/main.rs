@@ -5,5 +5,6 @@
     reason = "tests; clippy's own allowance does not reach helper functions"
 )]
 
+mod clients;
 mod federation;
 mod release;
