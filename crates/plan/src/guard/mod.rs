@@ -8,6 +8,7 @@
 //! It does not know the catalogue: whether a name exists, and for whom, is for the planner.
 
 mod closed;
+mod ordinals;
 mod size;
 
 use datafusion::sql::sqlparser::ast::{
@@ -220,10 +221,11 @@ fn is_plain(found: &str) -> bool {
     word || (found.len() <= 2 && found.chars().all(|c| c.is_ascii_punctuation()))
 }
 
-fn close(statement: Statement) -> Result<GuardedStatement, StatementError> {
+fn close(mut statement: Statement) -> Result<GuardedStatement, StatementError> {
     match statement {
         Statement::Query(_) => {
             check_parts(&statement)?;
+            ordinals::spell_out(&mut statement);
             Ok(GuardedStatement::Query(Box::new(statement)))
         }
         Statement::Explain {
@@ -237,7 +239,9 @@ fn close(statement: Statement) -> Result<GuardedStatement, StatementError> {
             options: None,
         } => match *inner {
             Statement::Query(_) => {
+                let mut inner = inner;
                 check_parts(&inner)?;
+                ordinals::spell_out(&mut inner);
                 Ok(GuardedStatement::Explain {
                     analyze,
                     statement: inner,

@@ -293,3 +293,30 @@ fn a_syntax_error_says_where_but_not_which_literal() {
     let e = refused("SELECT a FROM t WHERE n = 07400123456x 'y").to_string();
     assert!(!e.contains("07400"), "{e}");
 }
+
+#[test]
+fn order_by_a_number_stands_for_the_expression() {
+    let text = |sql: &str| match ok(sql) {
+        GuardedStatement::Query(statement) => statement.to_string(),
+        other => panic!("{other:?}"),
+    };
+    for (sql, order) in [
+        (
+            "SELECT s, sum(f) / 100 FROM t GROUP BY 1 ORDER BY 2 DESC, 1",
+            "ORDER BY sum(f) / 100 DESC, 1",
+        ),
+        (
+            "SELECT * FROM (SELECT sum(f) FROM t ORDER BY 1) x",
+            "ORDER BY sum(f)) x",
+        ),
+        (
+            "SELECT s, sum(f) AS n FROM t GROUP BY 1 ORDER BY 2",
+            "ORDER BY 2",
+        ),
+        ("SELECT *, a + 1 FROM t ORDER BY 2", "ORDER BY 2"),
+        ("SELECT a, 7 FROM t ORDER BY 2", "ORDER BY 2"),
+        ("SELECT a FROM t ORDER BY 9", "ORDER BY 9"),
+    ] {
+        assert!(text(sql).ends_with(order), "{}", text(sql));
+    }
+}
