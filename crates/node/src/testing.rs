@@ -1,8 +1,12 @@
 //! A department in one process, for tests: real files, keys, grants and plans; the authority is a double that
 //! does as it is told.
 
+mod authority;
+
+pub(crate) use authority::FakeAuthority;
+
 use crate::audit::Log;
-use crate::authority::{Authority, AuthorityError};
+use crate::authority::Authority;
 use crate::config::Limits;
 use crate::datasets::Datasets;
 use crate::engine::Engine;
@@ -13,7 +17,6 @@ use crate::run::{Door, Runner, Turns};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::util::pretty::pretty_format_batches;
-use async_trait::async_trait;
 use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider,
 };
@@ -25,188 +28,25 @@ use guildhall_client::arrow_message::{decode_batch, decode_schema};
 use guildhall_grant::product::Product;
 use guildhall_grant::{Grant, GrantedProduct, SigningKey, envelope};
 use guildhall_identity::{CertificateAuthority, TrustStore};
-use guildhall_keyring::{DatasetIdentity, unwrap};
-use guildhall_keys::{KeyName, Recipient, seal};
 use guildhall_model::{
-    Clock, DatasetName, Digest, MockClock, OutputClass, PeerId, ReleaseClass, SharedClock,
-    Timestamp,
+    Clock, Digest, MockClock, OutputClass, PeerId, ReleaseClass, SharedClock, Timestamp,
 };
 use guildhall_plan::profile;
 use guildhall_plan::session::{bare_state, base_config};
 use guildhall_policy::{DEFAULT_DEPARTMENT_POLICY, Policies};
-use guildhall_proto::authority::v1::{
-    LendKeysRequest, LendKeysResponse, LentKey, LentKeys, TrustBundle,
-};
+use guildhall_proto::authority::v1::TrustBundle;
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_proto::node::v1::RunRequest;
-use guildhall_store::{ImportReport, ImportSpec, Mode, Recorded, Storage};
-use prost::Message;
+use guildhall_store::{ImportReport, ImportSpec, Mode, Storage};
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tonic::{Code, Status};
 
 pub(crate) const NODE: &str = "spiffe://northmoor/parking/node/parking-1";
 pub(crate) const GATEWAY: &str = "spiffe://northmoor/council/gateway/main";
-
-/// An authority in this process, which does as it is told.
-pub(crate) struct FakeAuthority {
-    identity: DatasetIdentity,
-    canned: Option<Option<Vec<LentKey>>>,
-    recorded: Mutex<BTreeMap<DatasetName, Recorded>>,
-    pub(crate) asked: Mutex<Vec<LendKeysRequest>>,
-    pub(crate) away: AtomicBool,
-    pub(crate) forget_next: AtomicBool,
-}
-
-impl std::fmt::Debug for FakeAuthority {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("FakeAuthority")
-    }
-}
-
-impl FakeAuthority {
-    /// Lends whatever is asked for.
-    pub(crate) fn generous() -> Self {
-        Self {
-            identity: DatasetIdentity::generate(),
-            canned: None,
-            recorded: Mutex::default(),
-            asked: Mutex::default(),
-            away: AtomicBool::new(false),
-            forget_next: AtomicBool::new(false),
-        }
-    }
-
-    /// Lends these keys, whatever is asked for.
-    pub(crate) fn lending(keys: Vec<LentKey>) -> Self {
-        Self {
-            canned: Some(Some(keys)),
-            ..Self::generous()
-        }
-    }
-
-    /// Lends nothing.
-    pub(crate) fn refusing() -> Self {
-        Self {
-            canned: Some(None),
-            ..Self::generous()
-        }
-    }
-
-    /// The columns that keys were asked for, in all requests; the footers' as an empty name.
-    pub(crate) fn columns_asked(&self) -> Vec<String> {
-        let asked = self.asked.lock().unwrap();
-        let mut all: Vec<String> = asked
-            .iter()
-            .flat_map(|r| &r.keys)
-            .map(|k| format!("{}.{}", k.dataset, k.column))
-            .collect();
-        all.sort();
-        all
-    }
-
-    fn here(&self) -> Result<(), AuthorityError> {
-        match self.away.load(Ordering::SeqCst) {
-            false => Ok(()),
-            true => Err(AuthorityError::Unavailable {
-                council: "northmoor".parse().unwrap(),
-                source: "nobody listens".into(),
-            }),
-        }
-    }
-}
-
-#[async_trait]
-impl Authority for FakeAuthority {
-    async fn open_dataset(&self, _: &DatasetName) -> Result<Recipient, AuthorityError> {
-        self.here()?;
-        Ok(self.identity.recipient())
-    }
-
-    async fn record_manifest(&self, manifest: Envelope) -> Result<(), AuthorityError> {
-        self.here()?;
-        if self.forget_next.swap(false, Ordering::SeqCst) {
-            let message = "the line broke".to_owned();
-            return Err(AuthorityError::Refused {
-                council: "northmoor".parse().unwrap(),
-                message,
-            });
-        }
-        let stated =
-            guildhall_proto::store::v1::Manifest::decode(manifest.payload.as_slice()).unwrap();
-        let digest = envelope::digest(&manifest);
-        let recorded = Recorded {
-            version: stated.version,
-            digest,
-        };
-        self.recorded
-            .lock()
-            .unwrap()
-            .insert(stated.dataset.parse().unwrap(), recorded);
-        Ok(())
-    }
-
-    async fn latest_manifest(
-        &self,
-        dataset: &DatasetName,
-    ) -> Result<Option<Recorded>, AuthorityError> {
-        self.here()?;
-        Ok(self.recorded.lock().unwrap().get(dataset).copied())
-    }
-
-    async fn announce(&self, _: &str) -> Result<(), AuthorityError> {
-        self.here()
-    }
-
-    async fn register_product(&self, _: Envelope) -> Result<(), AuthorityError> {
-        self.here()
-    }
-
-    async fn lend_keys(
-        &self,
-        request: LendKeysRequest,
-    ) -> Result<LendKeysResponse, AuthorityError> {
-        self.here()?;
-        let recipient = request.ephemeral_recipient.parse().unwrap();
-        let keys = match &self.canned {
-            Some(Some(keys)) => keys.clone(),
-            Some(None) => {
-                let message = "no".to_owned();
-                return Err(AuthorityError::Refused {
-                    council: "northmoor".parse().unwrap(),
-                    message,
-                });
-            }
-            None => request.keys.iter().map(|k| self.lend(k)).collect(),
-        };
-        self.asked.lock().unwrap().push(request);
-        let sealed = seal(&LentKeys { keys }.encode_to_vec(), &recipient).unwrap();
-        Ok(LendKeysResponse {
-            sealed,
-            expires_us: i64::MAX,
-        })
-    }
-}
-
-impl FakeAuthority {
-    fn lend(&self, wanted: &guildhall_proto::authority::v1::KeyWanted) -> LentKey {
-        let name = KeyName {
-            dataset: wanted.dataset.parse().unwrap(),
-            column: (!wanted.column.is_empty()).then(|| wanted.column.parse().unwrap()),
-            period: wanted.period.parse().unwrap(),
-        };
-        let key = unwrap(&self.identity, &wanted.age, &name).unwrap();
-        LentKey {
-            dataset: wanted.dataset.clone(),
-            column: wanted.column.clone(),
-            period: wanted.period.clone(),
-            key: key.as_bytes().to_vec(),
-        }
-    }
-}
 
 /// A department with a node, and its council's signing key.
 pub(crate) struct TestNode {

@@ -1,18 +1,19 @@
 //! Products: the file that a department writes, the view behind it, what is registered of it.
 
 mod file;
+mod lineage;
 mod shelf;
+mod types;
 mod view;
 
 #[cfg(test)]
 pub(crate) use file::tests::SESSIONS;
 pub use file::{ColumnDraft, Draft, ProductError};
+pub(crate) use lineage::{DatasetScan, Lineage, dataset_of, lineage, scans};
 pub(crate) use shelf::{Products, Served, ShelfError};
 pub(crate) use shelf::{definition_file, envelope_file};
-pub(crate) use view::{
-    DatasetScan, Lineage, View, dataset_names, dataset_of, lineage, plain_type, plan_view,
-    read_schema, scans,
-};
+pub(crate) use types::{plain_type, read_schema};
+pub(crate) use view::{View, dataset_names, plan_view};
 
 use arrow::datatypes::Schema;
 use arrow::error::ArrowError;

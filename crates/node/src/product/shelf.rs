@@ -6,7 +6,8 @@
 //! ```
 
 use super::file::{Draft, ProductError};
-use super::view::{View, dataset_names, plan_view, read_schema};
+use super::types::read_schema;
+use super::view::{View, dataset_names, plan_view};
 use crate::datasets::{DatasetError, Datasets};
 use guildhall_grant::product::Product;
 use guildhall_grant::{EnvelopeError, VerifyingKey, envelope};

@@ -1,0 +1,172 @@
+//! The double of an authority.
+
+use crate::authority::{Authority, AuthorityError};
+use async_trait::async_trait;
+use guildhall_grant::envelope;
+use guildhall_keyring::{DatasetIdentity, unwrap};
+use guildhall_keys::{KeyName, Recipient, seal};
+use guildhall_model::DatasetName;
+use guildhall_proto::authority::v1::{LendKeysRequest, LendKeysResponse, LentKey, LentKeys};
+use guildhall_proto::envelope::v1::Envelope;
+use guildhall_store::Recorded;
+use prost::Message;
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+/// An authority in this process, which does as it is told.
+pub(crate) struct FakeAuthority {
+    identity: DatasetIdentity,
+    canned: Option<Option<Vec<LentKey>>>,
+    recorded: Mutex<BTreeMap<DatasetName, Recorded>>,
+    pub(crate) asked: Mutex<Vec<LendKeysRequest>>,
+    pub(crate) away: AtomicBool,
+    pub(crate) forget_next: AtomicBool,
+}
+
+impl std::fmt::Debug for FakeAuthority {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("FakeAuthority")
+    }
+}
+
+impl FakeAuthority {
+    /// Lends whatever is asked for.
+    pub(crate) fn generous() -> Self {
+        Self {
+            identity: DatasetIdentity::generate(),
+            canned: None,
+            recorded: Mutex::default(),
+            asked: Mutex::default(),
+            away: AtomicBool::new(false),
+            forget_next: AtomicBool::new(false),
+        }
+    }
+
+    /// Lends these keys, whatever is asked for.
+    pub(crate) fn lending(keys: Vec<LentKey>) -> Self {
+        Self {
+            canned: Some(Some(keys)),
+            ..Self::generous()
+        }
+    }
+
+    /// Lends nothing.
+    pub(crate) fn refusing() -> Self {
+        Self {
+            canned: Some(None),
+            ..Self::generous()
+        }
+    }
+
+    /// The columns that keys were asked for, in all requests; the footers' as an empty name.
+    pub(crate) fn columns_asked(&self) -> Vec<String> {
+        let asked = self.asked.lock().unwrap();
+        let mut all: Vec<String> = asked
+            .iter()
+            .flat_map(|r| &r.keys)
+            .map(|k| format!("{}.{}", k.dataset, k.column))
+            .collect();
+        all.sort();
+        all
+    }
+
+    fn here(&self) -> Result<(), AuthorityError> {
+        match self.away.load(Ordering::SeqCst) {
+            false => Ok(()),
+            true => Err(AuthorityError::Unavailable {
+                council: "northmoor".parse().unwrap(),
+                source: "nobody listens".into(),
+            }),
+        }
+    }
+}
+
+#[async_trait]
+impl Authority for FakeAuthority {
+    async fn open_dataset(&self, _: &DatasetName) -> Result<Recipient, AuthorityError> {
+        self.here()?;
+        Ok(self.identity.recipient())
+    }
+
+    async fn record_manifest(&self, manifest: Envelope) -> Result<(), AuthorityError> {
+        self.here()?;
+        if self.forget_next.swap(false, Ordering::SeqCst) {
+            let message = "the line broke".to_owned();
+            return Err(AuthorityError::Refused {
+                council: "northmoor".parse().unwrap(),
+                message,
+            });
+        }
+        let stated =
+            guildhall_proto::store::v1::Manifest::decode(manifest.payload.as_slice()).unwrap();
+        let digest = envelope::digest(&manifest);
+        let recorded = Recorded {
+            version: stated.version,
+            digest,
+        };
+        self.recorded
+            .lock()
+            .unwrap()
+            .insert(stated.dataset.parse().unwrap(), recorded);
+        Ok(())
+    }
+
+    async fn latest_manifest(
+        &self,
+        dataset: &DatasetName,
+    ) -> Result<Option<Recorded>, AuthorityError> {
+        self.here()?;
+        Ok(self.recorded.lock().unwrap().get(dataset).copied())
+    }
+
+    async fn announce(&self, _: &str) -> Result<(), AuthorityError> {
+        self.here()
+    }
+
+    async fn register_product(&self, _: Envelope) -> Result<(), AuthorityError> {
+        self.here()
+    }
+
+    async fn lend_keys(
+        &self,
+        request: LendKeysRequest,
+    ) -> Result<LendKeysResponse, AuthorityError> {
+        self.here()?;
+        let recipient = request.ephemeral_recipient.parse().unwrap();
+        let keys = match &self.canned {
+            Some(Some(keys)) => keys.clone(),
+            Some(None) => {
+                let message = "no".to_owned();
+                return Err(AuthorityError::Refused {
+                    council: "northmoor".parse().unwrap(),
+                    message,
+                });
+            }
+            None => request.keys.iter().map(|k| self.lend(k)).collect(),
+        };
+        self.asked.lock().unwrap().push(request);
+        let sealed = seal(&LentKeys { keys }.encode_to_vec(), &recipient).unwrap();
+        Ok(LendKeysResponse {
+            sealed,
+            expires_us: i64::MAX,
+        })
+    }
+}
+
+impl FakeAuthority {
+    fn lend(&self, wanted: &guildhall_proto::authority::v1::KeyWanted) -> LentKey {
+        let name = KeyName {
+            dataset: wanted.dataset.parse().unwrap(),
+            column: (!wanted.column.is_empty()).then(|| wanted.column.parse().unwrap()),
+            period: wanted.period.parse().unwrap(),
+        };
+        let key = unwrap(&self.identity, &wanted.age, &name).unwrap();
+        LentKey {
+            dataset: wanted.dataset.clone(),
+            column: wanted.column.clone(),
+            period: wanted.period.clone(),
+            key: key.as_bytes().to_vec(),
+        }
+    }
+}
