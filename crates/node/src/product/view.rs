@@ -3,7 +3,7 @@
 use super::file::{Draft, ProductError};
 use super::lineage::scans;
 use super::types::{is_form_of, plain_type};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::catalog::{
     CatalogProvider, MemoryCatalogProvider, MemorySchemaProvider, SchemaProvider, Session,
     TableProvider,
@@ -301,7 +301,7 @@ impl TableProvider for Shelf {
 pub(crate) mod tests {
     use super::*;
     use crate::product::file::tests::SESSIONS;
-    use arrow::datatypes::TimeUnit;
+    use arrow::datatypes::{DataType, TimeUnit};
 
     pub(crate) fn datasets() -> BTreeMap<DatasetName, SchemaRef> {
         let text = |n: &str| Field::new(n, DataType::Utf8, true);
