@@ -9,7 +9,7 @@ use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{Expr, LogicalPlan, TableScan};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -140,7 +140,7 @@ fn simplified(asked: Asked, schema: &DFSchemaRef, state: &SessionState) -> Engin
     for filter in asked.filters {
         for part in split_conjunction_owned(simplifier.simplify(filter)?) {
             if !matches!(part, Expr::Literal(ScalarValue::Boolean(Some(true)), _)) {
-                filters.push(part);
+                filters.push(as_list(part));
             }
         }
     }
@@ -155,6 +155,39 @@ fn simplified(asked: Asked, schema: &DFSchemaRef, state: &SessionState) -> Engin
     })
 }
 
+/// `c = a OR c = b` as the `c IN (a, b)` that it was: the engine's simplifier takes short lists apart.
+fn as_list(filter: Expr) -> Expr {
+    let (mut of, mut values) = (None, Vec::new());
+    match alternatives(&filter, &mut of, &mut values) {
+        true if values.len() > 1 => match of {
+            Some(of) => of.in_list(values, false),
+            None => filter,
+        },
+        _ => filter,
+    }
+}
+
+/// Whether `e` says no more than that one expression, put in `of`, has one of `values`.
+fn alternatives(e: &Expr, of: &mut Option<Expr>, values: &mut Vec<Expr>) -> bool {
+    let Expr::BinaryExpr(BinaryExpr { left, op, right }) = e else {
+        return false;
+    };
+    match op {
+        Operator::Or => alternatives(left, of, values) && alternatives(right, of, values),
+        Operator::Eq => {
+            let (named, value) = match (left.as_ref(), right.as_ref()) {
+                (named, value @ Expr::Literal(..)) | (value @ Expr::Literal(..), named) => {
+                    (named, value)
+                }
+                _ => return false,
+            };
+            values.push(value.clone());
+            of.get_or_insert_with(|| named.clone()) == named
+        }
+        _ => false,
+    }
+}
+
 /// Whether some key has one value for each leaf, different for all, so that no cell is shared.
 pub(super) fn told_apart(leaves: &[Leaf]) -> bool {
     let Some(first) = leaves.first() else {
@@ -167,4 +200,37 @@ pub(super) fn told_apart(leaves: &[Leaf]) -> bool {
             _ => false,
         })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use datafusion::prelude::{col, lit};
+
+    #[test]
+    fn a_short_list_that_was_taken_apart_is_a_list_again() {
+        let apart = col("channel")
+            .eq(lit("app"))
+            .or(lit("phone").eq(col("channel")));
+        assert_eq!(
+            as_list(apart),
+            col("channel").in_list(vec![lit("app"), lit("phone")], false)
+        );
+    }
+
+    #[test]
+    fn any_other_or_stays_one() {
+        for other in [
+            col("channel").eq(lit("app")).or(col("ward").eq(lit("app"))),
+            col("channel")
+                .eq(lit("app"))
+                .or(col("channel").gt(lit("phone"))),
+            col("channel")
+                .eq(lit("app"))
+                .or(col("channel").eq(col("ward"))),
+            col("channel").eq(lit("app")),
+        ] {
+            assert_eq!(as_list(other.clone()), other);
+        }
+    }
 }
