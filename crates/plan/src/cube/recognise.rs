@@ -45,6 +45,17 @@ pub fn recognise(plan: &LogicalPlan, product: &Product) -> Result<CubeQuery, Ref
             "ask each grouping in a query of its own and unite the cells",
         ));
     }
+    let width = aggregate
+        .group_expr
+        .len()
+        .saturating_add(aggregate.aggr_expr.len());
+    if aggregate.schema.fields().len() != width {
+        return Err(Refusal::new(
+            "cube.form",
+            "the same key twice",
+            "group by each dimension once",
+        ));
+    }
     let sources = aggregate
         .group_expr
         .iter()

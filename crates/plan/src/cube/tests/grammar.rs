@@ -74,6 +74,7 @@ async fn names_and_wrappings_are_seen_through() {
         "SELECT area, sum(p) FROM (SELECT ward AS area, paid AS p, note FROM @sessions) x GROUP BY area",
         "WITH a AS (SELECT date_trunc('month', started) AS m, vehicle AS v FROM @sessions WHERE blue) SELECT m, count(DISTINCT v) FROM a GROUP BY m",
         "SELECT w, n FROM (SELECT b.w, count(*) AS n FROM (SELECT ward AS w, zone AS z FROM (SELECT * FROM @sessions) a) b WHERE z = 2 GROUP BY b.w) c",
+        "SELECT a, b, count(*) FROM (SELECT ward AS a, ward AS b FROM @sessions) x GROUP BY a, b",
         "SELECT ward AS paid, sum(paid) AS ward FROM @sessions GROUP BY ward",
         "SELECT paid, count(*) FROM (SELECT ward AS paid, paid AS ward FROM @sessions) x GROUP BY paid",
         "SELECT q, count(*) FROM (SELECT ward AS q, fee * 2 AS unused FROM @sessions) x GROUP BY q",
