@@ -1,36 +1,46 @@
-//! Splits work over a union into work on each branch and a merge.
+//! Splits work over a union into work on each branch and a merge, and aggregates before joins.
 //!
 //! `count(*)` over the tables of four councils becomes four counts and a sum; the first ten rows
 //! of the union come from the first ten of each. What the branches give travels; the rows behind
 //! it stay where they are.
 
+mod early;
+mod parts;
+
 use crate::cut::{Owner, owner};
-use datafusion::arrow::datatypes::DataType;
+use datafusion::common::DFSchema;
 use datafusion::common::tree_node::Transformed;
-use datafusion::common::{DFSchema, DataFusionError};
 use datafusion::error::Result;
-use datafusion::functions_aggregate::count::count_udaf;
-use datafusion::functions_aggregate::sum::sum_udaf;
-use datafusion::logical_expr::expr::{AggregateFunction, AggregateFunctionParams};
 use datafusion::logical_expr::{
-    Aggregate, AggregateUDF, BinaryExpr, Expr, ExprSchemable, Join, JoinType, LogicalPlan,
-    Operator, Projection, Sort, SubqueryAlias, Union,
+    Aggregate, Expr, Join, JoinType, LogicalPlan, Projection, Sort, SubqueryAlias, Union,
 };
 use std::sync::Arc;
 
 /// Splits every aggregate and every top-n over a union of several owners that can be split.
 pub(crate) fn split(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let split = plan.transform_up_with_subqueries(|node| {
+    let early = plan.transform_down_with_subqueries(|node| {
         let new = match &node {
-            LogicalPlan::Aggregate(aggregate) => split_aggregate(aggregate),
-            LogicalPlan::Sort(sort) => split_top(sort),
-            LogicalPlan::Join(join) => fewer_keys(join),
+            LogicalPlan::Aggregate(aggregate) => early::aggregated(aggregate),
             _ => Ok(None),
         };
-        // What cannot be split stays whole.
         Ok(match new {
             Ok(Some(new)) => Transformed::yes(new),
             Ok(None) | Err(_) => Transformed::no(node),
+        })
+    })?;
+    let split = early.transform_data(|plan| {
+        plan.transform_up_with_subqueries(|node| {
+            let new = match &node {
+                LogicalPlan::Aggregate(aggregate) => split_aggregate(aggregate),
+                LogicalPlan::Sort(sort) => split_top(sort),
+                LogicalPlan::Join(join) => fewer_keys(join),
+                _ => Ok(None),
+            };
+            // What cannot be split stays whole.
+            Ok(match new {
+                Ok(Some(new)) => Transformed::yes(new),
+                Ok(None) | Err(_) => Transformed::no(node),
+            })
         })
     })?;
     if !split.transformed {
@@ -182,33 +192,15 @@ fn split_aggregate(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
     let Some((between, union)) = over_union(&aggregate.input) else {
         return Ok(None);
     };
-    if aggregate
-        .group_expr
-        .iter()
-        .any(|e| matches!(e, Expr::GroupingSet(_)))
-    {
-        return Ok(None);
-    }
-    let Some(parts) = aggregate
-        .aggr_expr
-        .iter()
-        .map(Part::of)
-        .collect::<Option<Vec<_>>>()
-    else {
+    let Some(parts) = parts::of(aggregate) else {
         return Ok(None);
     };
-    let partial: Vec<Expr> = parts
-        .iter()
-        .flat_map(Part::on_each)
-        .enumerate()
-        .map(|(i, e)| e.alias(format!("__part{i}")))
-        .collect();
     let mut below = Vec::new();
     for branch in branches(&between, union)? {
         let part = Aggregate::try_new(
             Arc::new(branch),
             aggregate.group_expr.clone(),
-            partial.clone(),
+            parts::on_each(&parts),
         )?;
         let names = part
             .schema
@@ -221,129 +213,7 @@ fn split_aggregate(aggregate: &Aggregate) -> Result<Option<LogicalPlan>> {
         below.push(Arc::new(LogicalPlan::Projection(part)));
     }
     let union = LogicalPlan::Union(Union::try_new_with_loose_types(below)?);
-    merge(aggregate, &parts, union).map(Some)
-}
-
-/// The aggregate again, over what the branches gave.
-fn merge(aggregate: &Aggregate, parts: &[Part], union: LogicalPlan) -> Result<LogicalPlan> {
     let mut given = union.schema().columns().into_iter().map(Expr::Column);
-    let keys: Vec<Expr> = given.by_ref().take(aggregate.group_expr.len()).collect();
-    let mut totals = Vec::new();
-    for (i, (function, column)) in parts
-        .iter()
-        .flat_map(Part::merged_by)
-        .zip(given)
-        .enumerate()
-    {
-        let total = call(function, vec![column], None).alias(format!("__total{i}"));
-        totals.push(total);
-    }
-    let merged = LogicalPlan::Aggregate(Aggregate::try_new(Arc::new(union), keys, totals)?);
-    let mut columns = merged.schema().columns().into_iter().map(Expr::Column);
-    let mut exprs: Vec<Expr> = columns.by_ref().take(aggregate.group_expr.len()).collect();
-    for part in parts {
-        exprs.push(part.result(&mut columns, &merged)?);
-    }
-    let named = exprs
-        .into_iter()
-        .zip(aggregate.schema.iter())
-        .map(|(expr, (qualifier, field))| {
-            Ok(expr
-                .cast_to(field.data_type(), merged.schema())?
-                .alias_qualified(qualifier.cloned(), field.name()))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    Projection::try_new(named, Arc::new(merged)).map(LogicalPlan::Projection)
-}
-
-/// How one aggregate is split.
-enum Part {
-    /// The same on each branch and over what they give.
-    Same(AggregateFunction),
-    /// Counted on each branch, added up.
-    Count(AggregateFunction),
-    /// Added and counted on each branch, divided at the end.
-    Average(AggregateFunction),
-}
-
-impl Part {
-    fn of(expr: &Expr) -> Option<Self> {
-        let Expr::AggregateFunction(function) = expr.clone().unalias_nested().data else {
-            return None;
-        };
-        let params = &function.params;
-        if !params.order_by.is_empty() || params.null_treatment.is_some() {
-            return None;
-        }
-        match (function.func.name(), params.distinct) {
-            ("min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or", _)
-            | ("sum" | "bit_xor", false) => Some(Self::Same(function)),
-            ("count", false) => Some(Self::Count(function)),
-            ("avg", false) => Some(Self::Average(function)),
-            _ => None,
-        }
-    }
-
-    fn on_each(&self) -> Vec<Expr> {
-        match self {
-            Self::Same(f) | Self::Count(f) => vec![Expr::AggregateFunction(f.clone())],
-            Self::Average(f) => {
-                let filter = f.params.filter.clone();
-                vec![
-                    call(sum_udaf(), f.params.args.clone(), filter.clone()),
-                    call(count_udaf(), f.params.args.clone(), filter),
-                ]
-            }
-        }
-    }
-
-    fn merged_by(&self) -> Vec<Arc<AggregateUDF>> {
-        match self {
-            Self::Same(f) => vec![Arc::clone(&f.func)],
-            Self::Count(_) => vec![sum_udaf()],
-            Self::Average(_) => vec![sum_udaf(), sum_udaf()],
-        }
-    }
-
-    /// The result from the merged columns, which are taken from `columns`.
-    fn result(
-        &self,
-        columns: &mut impl Iterator<Item = Expr>,
-        merged: &LogicalPlan,
-    ) -> Result<Expr> {
-        let mut next = || {
-            columns
-                .next()
-                .ok_or_else(|| DataFusionError::Internal("an aggregate without its part".into()))
-        };
-        let first = next()?;
-        let Self::Average(_) = self else {
-            return Ok(first);
-        };
-        // The quotient of exact numbers is exact to the same digits as the engine's own average.
-        let count = next()?;
-        let divisor = match first.get_type(merged.schema())? {
-            DataType::Decimal128(_, _) | DataType::Decimal256(_, _) => DataType::Decimal128(20, 0),
-            _ => DataType::Float64,
-        };
-        let count = count.cast_to(&divisor, merged.schema())?;
-        Ok(Expr::BinaryExpr(BinaryExpr::new(
-            Box::new(first),
-            Operator::Divide,
-            Box::new(count),
-        )))
-    }
-}
-
-fn call(function: Arc<AggregateUDF>, args: Vec<Expr>, filter: Option<Box<Expr>>) -> Expr {
-    Expr::AggregateFunction(AggregateFunction {
-        func: function,
-        params: AggregateFunctionParams {
-            args,
-            distinct: false,
-            filter,
-            order_by: vec![],
-            null_treatment: None,
-        },
-    })
+    let keys = given.by_ref().take(aggregate.group_expr.len()).collect();
+    parts::merge(aggregate, &parts, union, keys, given).map(Some)
 }
