@@ -75,12 +75,17 @@ mod tests {
         let inner = Layer("no such file", None);
         let middle = Layer("cannot read `a`: no such file", Some(Box::new(inner)));
         let outer = Layer("cannot start", Some(Box::new(middle)));
-        assert_eq!(error_chain(&outer), "cannot start: cannot read `a`: no such file");
+        assert_eq!(
+            error_chain(&outer),
+            "cannot start: cannot read `a`: no such file"
+        );
     }
 
     #[tokio::test]
     async fn a_spawned_task_stays_in_its_parents_span() {
-        let subscriber = tracing_subscriber::fmt().with_writer(std::io::sink).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(std::io::sink)
+            .finish();
         let _guard = tracing::subscriber::set_default(subscriber);
         let span = tracing::info_span!("query");
         let id = span.id();
