@@ -39,7 +39,6 @@ pub(super) struct Choice {
     pub(super) column_type: ColumnType,
     pub(super) formats: Vec<&'static str>,
     pub(super) nulls: Vec<&'static str>,
-    pub(super) misfits: usize,
     pub(super) notes: Vec<String>,
 }
 
@@ -225,7 +224,6 @@ impl Sample {
             } else {
                 self.nulls.keys().copied().collect()
             },
-            misfits,
             notes,
         }
     }

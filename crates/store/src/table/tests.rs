@@ -496,6 +496,12 @@ async fn real_files_are_imported_as_inferred() {
             "|",
         ),
         (
+            "city-centre/leeds_footfall_hourly_2009_2016.parquet",
+            554_360,
+            "SELECT count(date) AS n FROM t",
+            "554360",
+        ),
+        (
             "geography/lookup_lsoa21_ward24_ltla24.parquet",
             35_672,
             "SELECT count(*) AS n FROM t",
