@@ -52,6 +52,8 @@ pub struct Limits {
     pub query_seconds: u64,
     /// Memory that merging one query may take, in MiB.
     pub memory_mb: usize,
+    /// Memory that merging all queries together may take, in MiB.
+    pub memory_total_mb: usize,
     /// Plan partitions of one query; 0 means as many as there are cores.
     pub partitions: usize,
     /// Rows of parameters that one execution may bind.
@@ -83,6 +85,7 @@ impl Default for Limits {
             plan_seconds: 20,
             query_seconds: 3600,
             memory_mb: 1024,
+            memory_total_mb: 4096,
             partitions: 0,
             parameter_rows: 1000,
             parameter_bytes: 1024 * 1024,
@@ -187,6 +190,7 @@ impl GatewayConfig {
             ("queries", limits.queries),
             ("statement_bytes", limits.statement_bytes),
             ("memory_mb", limits.memory_mb),
+            ("memory_total_mb", limits.memory_total_mb),
         ] {
             if value == 0 {
                 return Err(format!("`limits.{limit}` is 0; nothing could be asked"));

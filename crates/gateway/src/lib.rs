@@ -18,6 +18,7 @@ mod encode;
 mod engine;
 mod error;
 mod granted;
+mod memory;
 mod metadata;
 mod net;
 mod outlet;

@@ -16,6 +16,7 @@ use prost::Message;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::sync::Arc;
+use tonic::Code;
 
 // Field metadata by which Flight SQL carries what a column is.
 const REMARKS: &str = "ARROW:FLIGHT:SQL:REMARKS";
@@ -63,7 +64,8 @@ impl View {
                 Ok(answer) => {
                     answers.insert(council, answer);
                 }
-                Err(PartyError::Refused { .. }) if *council != caller.principal.council => {}
+                Err(PartyError::Refused { code, .. })
+                    if *council != caller.principal.council && is_stranger(code) => {}
                 Err(e @ PartyError::Refused { .. }) => return Err(e.into()),
                 Err(PartyError::Away(_) | PartyError::Failed(_)) => {
                     away.insert(council.clone());
@@ -94,6 +96,14 @@ impl View {
     pub(crate) fn listed(&self) -> Vec<Listed> {
         self.catalogue.tables().iter().map(listed).collect()
     }
+}
+
+/// Whether a council says that it knows nothing of the caller or the purpose.
+fn is_stranger(code: Code) -> bool {
+    matches!(
+        code,
+        Code::Unauthenticated | Code::PermissionDenied | Code::NotFound | Code::InvalidArgument
+    )
 }
 
 fn version(

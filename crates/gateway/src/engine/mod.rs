@@ -24,6 +24,7 @@ use crate::ticket;
 use crate::view::View;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
+use datafusion::execution::memory_pool::GreedyMemoryPool;
 use guildhall_model::{CouncilName, Digest, PeerId, Principal, Purpose, QueryId};
 use guildhall_plan::guard::StatementLimits;
 use guildhall_plan::planner::{
@@ -55,6 +56,7 @@ struct Shared {
     prepared: Cache<Digest, Arc<Prepared>>,
     plans: Cache<Digest, Arc<QueryPlan>>,
     running: RunningQueries,
+    memory: Arc<GreedyMemoryPool>,
 }
 
 impl fmt::Debug for Shared {
@@ -98,6 +100,7 @@ impl Engine {
                 .time_to_live(KEEP_PLANS)
                 .build(),
             running: RunningQueries::new(&limits),
+            memory: Arc::new(GreedyMemoryPool::new(mebibytes(limits.memory_total_mb))),
             limits,
         }))
     }
@@ -425,6 +428,10 @@ impl Engine {
             }
         }
     }
+}
+
+fn mebibytes(n: usize) -> usize {
+    n.saturating_mul(1024 * 1024)
 }
 
 // Invariant: whatever a plan depends on is in its key, each part with its length.

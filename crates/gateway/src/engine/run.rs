@@ -1,10 +1,11 @@
 //! One fetch of a result: grants, nodes, merge, and the way out.
 
 use super::question::{Parsed, question};
-use super::{Engine, plan_error};
+use super::{Engine, mebibytes, plan_error};
 use crate::door::Answer;
 use crate::error::DoorError;
 use crate::granted::{Asker, Granted, Missing};
+use crate::memory::Share;
 use crate::outlet::{Afterword, Batches, Messages, Outlet};
 use crate::view::View;
 use arrow::datatypes::{Schema, SchemaRef};
@@ -107,14 +108,16 @@ impl Run {
         let limits = &self.engine.0.limits;
         let granted = Arc::new(self.granted(plan.fragments()).await?);
         let default = ExecuteLimits::default();
+        let memory = mebibytes(limits.memory_mb);
+        let share = Share::new(memory, self.engine.0.memory.clone());
         let limits = ExecuteLimits {
-            memory: limits.memory_mb.saturating_mul(1024 * 1024),
+            memory,
             partitions: if limits.partitions == 0 {
                 default.partitions
             } else {
                 limits.partitions
             },
-            ..default
+            pool: Some(Arc::new(share)),
         };
         let batches = plan
             .execute(granted.clone(), limits)
