@@ -94,6 +94,12 @@ async fn information_schema_shows_what_is_visible_and_no_setting() {
         .await;
     assert_eq!(columns, ["id | Int64", "name | Utf8"]);
     assert_eq!(city.ask("show tables").await.len(), 1);
+    assert_eq!(
+        city.ask("show columns from northmoor.parking.meters")
+            .await
+            .len(),
+        2
+    );
     let error = city
         .refusal("select * from information_schema.df_settings")
         .await;
