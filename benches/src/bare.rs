@@ -7,8 +7,8 @@ use arrow_flight::error::FlightError;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use arrow_flight::flight_service_server::{FlightService, FlightServiceServer};
 use arrow_flight::{
-    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo, HandshakeRequest,
-    HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
+    Action, ActionType, Criteria, Empty, FlightData, FlightDescriptor, FlightInfo,
+    HandshakeRequest, HandshakeResponse, PollInfo, PutResult, SchemaResult, Ticket,
 };
 use datafusion::prelude::SessionContext;
 use futures::stream::BoxStream;
@@ -40,7 +40,10 @@ pub(crate) async fn serve(context: SessionContext, city: &City) -> Result<Socket
     Ok(address)
 }
 
-pub(crate) async fn connect(address: SocketAddr, city: &City) -> Result<FlightServiceClient<Channel>> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    city: &City,
+) -> Result<FlightServiceClient<Channel>> {
     let ca = Certificate::from_pem(std::fs::read(&city.ready().ca)?);
     let channel = Channel::from_shared(format!("https://localhost:{}", address.port()))?
         .tls_config(ClientTlsConfig::new().ca_certificate(ca))?
@@ -57,7 +60,10 @@ pub(crate) async fn query(
     client: &mut FlightServiceClient<Channel>,
     statement: &str,
 ) -> Result<BoxStream<'static, Result<RecordBatch, FlightError>>> {
-    let data = client.do_get(Ticket::new(statement.to_owned())).await?.into_inner();
+    let data = client
+        .do_get(Ticket::new(statement.to_owned()))
+        .await?
+        .into_inner();
     let batches = arrow_flight::decode::FlightRecordBatchStream::new_from_flight_data(
         data.map_err(FlightError::from),
     );
@@ -93,19 +99,31 @@ impl FlightService for Bare {
         Ok(Response::new(data.boxed()))
     }
 
-    async fn handshake(&self, _: Request<Streaming<HandshakeRequest>>) -> Answer<HandshakeResponse> {
+    async fn handshake(
+        &self,
+        _: Request<Streaming<HandshakeRequest>>,
+    ) -> Answer<HandshakeResponse> {
         not_here()
     }
     async fn list_flights(&self, _: Request<Criteria>) -> Answer<FlightInfo> {
         not_here()
     }
-    async fn get_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<FlightInfo>, Status> {
+    async fn get_flight_info(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<FlightInfo>, Status> {
         not_here()
     }
-    async fn poll_flight_info(&self, _: Request<FlightDescriptor>) -> Result<Response<PollInfo>, Status> {
+    async fn poll_flight_info(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<PollInfo>, Status> {
         not_here()
     }
-    async fn get_schema(&self, _: Request<FlightDescriptor>) -> Result<Response<SchemaResult>, Status> {
+    async fn get_schema(
+        &self,
+        _: Request<FlightDescriptor>,
+    ) -> Result<Response<SchemaResult>, Status> {
         not_here()
     }
     async fn do_put(&self, _: Request<Streaming<FlightData>>) -> Answer<PutResult> {

@@ -13,7 +13,9 @@ pub(crate) type Layout = &'static [(&'static str, &'static [&'static str])];
 
 pub(crate) const ONE_NODE: Layout = &[(
     "sales",
-    &["lineitem", "orders", "customer", "partsupp", "part", "supplier", "nation", "region"],
+    &[
+        "lineitem", "orders", "customer", "partsupp", "part", "supplier", "nation", "region",
+    ],
 )];
 
 pub(crate) const FOUR_NODES: Layout = &[
@@ -25,7 +27,10 @@ pub(crate) const FOUR_NODES: Layout = &[
 
 /// The full name of `table` in a city of that layout.
 pub(crate) fn product(layout: Layout, table: &str) -> String {
-    let department = layout.iter().find(|(_, tables)| tables.contains(&table)).map_or("", |(d, _)| d);
+    let department = layout
+        .iter()
+        .find(|(_, tables)| tables.contains(&table))
+        .map_or("", |(d, _)| d);
     format!("tpch.{department}.{table}")
 }
 
@@ -43,7 +48,11 @@ pub(crate) async fn start(folder: &Path, files: &Path, layout: Layout) -> Result
 
 pub(crate) async fn connect(city: &City) -> Result<Connection> {
     let ready = city.ready();
-    let (name, account) = ready.accounts.iter().next().context("the city has no account")?;
+    let (name, account) = ready
+        .accounts
+        .iter()
+        .next()
+        .context("the city has no account")?;
     let endpoint = Endpoint {
         uri: ready.uri.clone(),
         ca: std::fs::read_to_string(&ready.ca)?,
@@ -79,7 +88,10 @@ fn describe(described: &Path, files: &Path, layout: Layout) -> Result<()> {
 fn table_files(files: &Path, table: &str) -> Result<(String, String)> {
     let source = tpch::file(files, table).canonicalize()?;
     let schema = tpch::schema(files, table)?;
-    let mut import = format!("dataset = \"{table}\"\nsource = {:?}\n", source.display().to_string());
+    let mut import = format!(
+        "dataset = \"{table}\"\nsource = {:?}\n",
+        source.display().to_string()
+    );
     let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
     let mut product = format!(
         "name = \"{table}\"\nversion = 1\nclass = \"open\"\ndoc = \"TPC-H {table}.\"\npurposes = [\"benchmark\"]\n\
@@ -88,7 +100,11 @@ fn table_files(files: &Path, table: &str) -> Result<(String, String)> {
     );
     for field in schema.fields() {
         let kind = tpch::import_type(field.data_type())?;
-        write!(import, "\n[[column]]\nname = \"{0}\"\ntype = \"{kind}\"\nrequired = true\n", field.name())?;
+        write!(
+            import,
+            "\n[[column]]\nname = \"{0}\"\ntype = \"{kind}\"\nrequired = true\n",
+            field.name()
+        )?;
         write!(product, "\n[columns.{}]\nclass = \"open\"\n", field.name())?;
     }
     Ok((import, product))

@@ -41,7 +41,10 @@ mod tests {
         let mut samples: Vec<Duration> = (1..=100).rev().map(Duration::from_millis).collect();
         assert_eq!(median(&mut samples), Duration::from_millis(50));
         assert_eq!(percentile(&mut samples, 99), Duration::from_millis(99));
-        assert_eq!(median(&mut [Duration::from_millis(7)]), Duration::from_millis(7));
+        assert_eq!(
+            median(&mut [Duration::from_millis(7)]),
+            Duration::from_millis(7)
+        );
     }
 
     #[test]

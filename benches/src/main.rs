@@ -33,7 +33,9 @@ enum Command {
 fn main() -> Result<()> {
     guildhall_telemetry::init("warn");
     let cli = Cli::parse();
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
     runtime.block_on(async {
         match cli.command {
             Command::Protection(args) => protection::run(args).await,

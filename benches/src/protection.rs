@@ -50,8 +50,16 @@ pub(crate) async fn run(args: ProtectionArgs) -> Result<()> {
     let four = city::start(&folder.join("four"), &files, FOUR_NODES).await?;
     let plain = plain_context(&files).await?;
     let mut sides = [
-        Side { name: "one node", layout: ONE_NODE, connection: city::connect(&one).await? },
-        Side { name: "four nodes", layout: FOUR_NODES, connection: city::connect(&four).await? },
+        Side {
+            name: "one node",
+            layout: ONE_NODE,
+            connection: city::connect(&one).await?,
+        },
+        Side {
+            name: "four nodes",
+            layout: FOUR_NODES,
+            connection: city::connect(&four).await?,
+        },
     ];
     println!(
         "\nTPC-H SF{}, {} rounds, {} cores; every role with TLS, grants, lent keys, encrypted Parquet\n",
@@ -64,7 +72,9 @@ pub(crate) async fn run(args: ProtectionArgs) -> Result<()> {
     let address = bare::serve(plain.clone(), &one).await?;
     stream(&args, bare::connect(address, &one).await?, &mut sides[0]).await?;
     if let Some(mib) = peak_memory_mib() {
-        println!("peak memory of the process, all roles, both cities and plain DataFusion: {mib} MiB");
+        println!(
+            "peak memory of the process, all roles, both cities and plain DataFusion: {mib} MiB"
+        );
     }
     one.stop().await;
     four.stop().await;
@@ -75,7 +85,13 @@ async fn plain_context(files: &Path) -> Result<SessionContext> {
     let context = SessionContext::new_with_config(SessionConfig::new());
     for table in tpch::TABLES {
         let file = tpch::file(files, table);
-        context.register_parquet(table, file.display().to_string(), ParquetReadOptions::default()).await?;
+        context
+            .register_parquet(
+                table,
+                file.display().to_string(),
+                ParquetReadOptions::default(),
+            )
+            .await?;
     }
     Ok(context)
 }
@@ -86,22 +102,28 @@ async fn ask(connection: &mut Connection, statement: &str) -> Result<(Duration, 
     Ok((started.elapsed(), batches))
 }
 
-async fn ask_plain(context: &SessionContext, statement: &str) -> Result<(Duration, Vec<RecordBatch>)> {
+async fn ask_plain(
+    context: &SessionContext,
+    statement: &str,
+) -> Result<(Duration, Vec<RecordBatch>)> {
     let started = Instant::now();
     let batches = context.sql(statement).await?.collect().await?;
     Ok((started.elapsed(), batches))
 }
 
 async fn queries(args: &ProtectionArgs, plain: &SessionContext, sides: &mut [Side]) -> Result<()> {
-    let mut csv = String::from("query,plain_ms,one_node_ms,one_node_ratio,four_nodes_ms,four_nodes_ratio\n");
+    let mut csv =
+        String::from("query,plain_ms,one_node_ms,one_node_ratio,four_nodes_ms,four_nodes_ratio\n");
     println!("| query | plain ms | one node ms | ratio | four nodes ms | ratio |");
     println!("|---|---|---|---|---|---|");
     let mut ratios = vec![Vec::new(); sides.len()];
     for number in (1..=22).filter(|n| args.queries.is_empty() || args.queries.contains(n)) {
         let statement = tpch_queries::query(number, str::to_owned);
         let expected = tpch::canonical(&ask_plain(plain, &statement).await?.1)?;
-        let statements: Vec<String> =
-            sides.iter().map(|s| tpch_queries::query(number, |t| city::product(s.layout, t))).collect();
+        let statements: Vec<String> = sides
+            .iter()
+            .map(|s| tpch_queries::query(number, |t| city::product(s.layout, t)))
+            .collect();
         for (side, statement) in sides.iter_mut().zip(&statements) {
             let (_, batches) = ask(&mut side.connection, statement)
                 .await
@@ -126,7 +148,11 @@ async fn queries(args: &ProtectionArgs, plain: &SessionContext, sides: &mut [Sid
         for (times, ratios) in times.iter_mut().zip(&mut ratios) {
             let time = median(times);
             ratios.push(ratio(time, base));
-            row.push_str(&format!(" {:.0} | {:.2} |", millis(time), ratio(time, base)));
+            row.push_str(&format!(
+                " {:.0} | {:.2} |",
+                millis(time),
+                ratio(time, base)
+            ));
             line.push_str(&format!(",{:.1},{:.3}", millis(time), ratio(time, base)));
         }
         println!("{row}");
@@ -158,7 +184,10 @@ async fn lookup(args: &ProtectionArgs, plain: &SessionContext, side: &mut Side) 
         let key = n * 32 + 1 + n % 7;
         let (plain_time, expected) = ask_plain(plain, &statement("orders", key)).await?;
         let (time, found) = ask(&mut side.connection, &statement(&product, key)).await?;
-        ensure!(tpch::canonical(&found)? == tpch::canonical(&expected)?, "lookup {key} differs");
+        ensure!(
+            tpch::canonical(&found)? == tpch::canonical(&expected)?,
+            "lookup {key} differs"
+        );
         if n > 0 {
             base.push(plain_time);
             ours.push(time);
@@ -167,8 +196,16 @@ async fn lookup(args: &ProtectionArgs, plain: &SessionContext, side: &mut Side) 
     println!("| point lookup | plain ms | one node ms | added ms |");
     println!("|---|---|---|---|");
     for percent in [50, 99] {
-        let (base, ours) = (percentile(&mut base, percent), percentile(&mut ours, percent));
-        println!("| p{percent} | {:.1} | {:.1} | {:.1} |", millis(base), millis(ours), millis(ours) - millis(base));
+        let (base, ours) = (
+            percentile(&mut base, percent),
+            percentile(&mut ours, percent),
+        );
+        println!(
+            "| p{percent} | {:.1} | {:.1} | {:.1} |",
+            millis(base),
+            millis(ours),
+            millis(ours) - millis(base)
+        );
     }
     println!();
     Ok(())
@@ -216,7 +253,10 @@ async fn stream(
     Ok(())
 }
 
-#[expect(clippy::cast_precision_loss, reason = "megabytes a second to three digits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "megabytes a second to three digits"
+)]
 fn rate(bytes: usize, time: Duration) -> f64 {
     bytes as f64 / 1e6 / time.as_secs_f64()
 }

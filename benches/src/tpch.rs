@@ -17,8 +17,9 @@ use tpchgen_arrow::{
     SupplierArrow,
 };
 
-pub(crate) const TABLES: [&str; 8] =
-    ["lineitem", "orders", "customer", "partsupp", "part", "supplier", "nation", "region"];
+pub(crate) const TABLES: [&str; 8] = [
+    "lineitem", "orders", "customer", "partsupp", "part", "supplier", "nation", "region",
+];
 
 /// Rows of a row group, as the nodes' own files have them.
 const ROW_GROUP: usize = 256 * 1024;
@@ -49,7 +50,8 @@ pub(crate) fn generate(folder: &Path, scale: f64) -> Result<()> {
         };
         // Under another name first, so that a run that was cut short leaves no half table.
         let part = path.with_extension("part");
-        write(&part, batches.as_mut()).with_context(|| format!("cannot write `{}`", part.display()))?;
+        write(&part, batches.as_mut())
+            .with_context(|| format!("cannot write `{}`", part.display()))?;
         std::fs::rename(&part, &path)?;
     }
     Ok(())
@@ -71,7 +73,11 @@ fn write(path: &Path, batches: &mut dyn RecordBatchReader) -> Result<()> {
 /// The columns of a table, from its file.
 pub(crate) fn schema(folder: &Path, table: &str) -> Result<SchemaRef> {
     let file = File::open(file(folder, table))?;
-    Ok(parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)?.schema().clone())
+    Ok(
+        parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file)?
+            .schema()
+            .clone(),
+    )
 }
 
 /// The type of a column in an import specification.

@@ -9,8 +9,14 @@ use crate::{CityError, CityOptions, MAX_COUNCILS};
 use rand::SeedableRng as _;
 use rand_chacha::ChaCha8Rng;
 
-const NAMES: [&str; MAX_COUNCILS] =
-    ["northmoor", "southmere", "eastfold", "westhaven", "midvale", "highcross"];
+const NAMES: [&str; MAX_COUNCILS] = [
+    "northmoor",
+    "southmere",
+    "eastfold",
+    "westhaven",
+    "midvale",
+    "highcross",
+];
 
 /// Everything that one council's departments hold, as it would read if nobody had made a mistake.
 ///
@@ -96,7 +102,9 @@ impl Scale {
     /// Two weeks at scale 1, at least one day, at most ten years; beyond that nothing grows but
     /// what [`Scale::rows`] counts.
     pub(crate) fn days(self) -> i64 {
-        i64::try_from(self.rows(14)).unwrap_or(i64::MAX).clamp(1, 3650)
+        i64::try_from(self.rows(14))
+            .unwrap_or(i64::MAX)
+            .clamp(1, 3650)
     }
 }
 
@@ -106,17 +114,33 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_council_and_another_seed_another() {
-        let options = CityOptions { scale: 0.1, ..CityOptions::default() };
-        let other = CityOptions { seed: 1, ..options.clone() };
+        let options = CityOptions {
+            scale: 0.1,
+            ..CityOptions::default()
+        };
+        let other = CityOptions {
+            seed: 1,
+            ..options.clone()
+        };
         assert_eq!(council(&options, 0).unwrap(), council(&options, 0).unwrap());
-        assert_ne!(council(&options, 0).unwrap().sessions, council(&other, 0).unwrap().sessions);
-        assert_ne!(council(&options, 0).unwrap().cases, council(&options, 1).unwrap().cases);
+        assert_ne!(
+            council(&options, 0).unwrap().sessions,
+            council(&other, 0).unwrap().sessions
+        );
+        assert_ne!(
+            council(&options, 0).unwrap().cases,
+            council(&options, 1).unwrap().cases
+        );
     }
 
     #[test]
     fn impossible_cities_are_refused() {
         for (councils, scale) in [(0, 1.0), (7, 1.0), (2, 0.0), (2, f64::NAN), (2, 1e9)] {
-            let options = CityOptions { councils, scale, ..CityOptions::default() };
+            let options = CityOptions {
+                councils,
+                scale,
+                ..CityOptions::default()
+            };
             assert!(council(&options, 0).is_err(), "{councils} {scale}");
         }
     }

@@ -47,17 +47,23 @@ impl Department {
 
     fn templates(self) -> &'static [Template] {
         match self {
-            Self::Parking => templates!("parking": "imports/car_parks.toml", "imports/occupancy.toml",
+            Self::Parking => {
+                templates!("parking": "imports/car_parks.toml", "imports/occupancy.toml",
                 "imports/sessions.toml", "products/car_parks.toml", "products/occupancy.toml",
-                "products/sessions.toml"),
+                "products/sessions.toml")
+            }
             Self::Highways => templates!("highways": "imports/wards.toml", "imports/streets.toml",
                 "imports/traffic_counts.toml", "products/wards.toml", "products/streets.toml",
                 "products/traffic_counts.toml"),
             Self::Environment => templates!("environment": "imports/sensors.toml",
                 "imports/air_quality.toml", "products/air_quality.toml"),
-            Self::SocialCare => templates!("social_care": "imports/cases.toml", "products/cases.toml"),
-            Self::Housing => templates!("housing": "imports/tenancies.toml", "imports/council_tax.toml",
-                "products/tenancies.toml", "products/council_tax.toml"),
+            Self::SocialCare => {
+                templates!("social_care": "imports/cases.toml", "products/cases.toml")
+            }
+            Self::Housing => {
+                templates!("housing": "imports/tenancies.toml", "imports/council_tax.toml",
+                "products/tenancies.toml", "products/council_tax.toml")
+            }
         }
     }
 
@@ -74,25 +80,53 @@ impl Department {
 
 /// What the `index`-th council runs: social care in one, housing in the next.
 fn departments_of(options: &CityOptions, index: usize) -> Vec<Department> {
-    let people = if index.is_multiple_of(2) { Department::SocialCare } else { Department::Housing };
-    [Department::Parking, Department::Highways, Department::Environment, people]
-        .into_iter()
-        .filter(|d| options.departments.as_ref().is_none_or(|wanted| wanted.contains(d)))
-        .collect()
+    let people = if index.is_multiple_of(2) {
+        Department::SocialCare
+    } else {
+        Department::Housing
+    };
+    [
+        Department::Parking,
+        Department::Highways,
+        Department::Environment,
+        people,
+    ]
+    .into_iter()
+    .filter(|d| {
+        options
+            .departments
+            .as_ref()
+            .is_none_or(|wanted| wanted.contains(d))
+    })
+    .collect()
 }
 
 /// Writes the city's folder; it appears whole or not at all. `folder` must not exist.
 pub fn write(folder: &Path, options: &CityOptions) -> Result<(), CityError> {
-    let failed = |source| CityError::Write { path: folder.to_owned(), source };
-    let parent = folder.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let failed = |source| CityError::Write {
+        path: folder.to_owned(),
+        source,
+    };
+    let parent = folder
+        .parent()
+        .filter(|p| !p.as_os_str().is_empty())
+        .unwrap_or(Path::new("."));
     std::fs::create_dir_all(parent).map_err(failed)?;
     let building = tempfile::tempdir_in(parent).map_err(failed)?;
     let mut city = String::from(HEAD);
     for index in 0..options.councils {
         let council = council(options, index)?;
-        let _infallible = write!(city, "\n[[council]]\nname = \"{}\"\npurposes = {PURPOSES}\n", council.name);
+        let _infallible = write!(
+            city,
+            "\n[[council]]\nname = \"{}\"\npurposes = {PURPOSES}\n",
+            council.name
+        );
         for department in departments_of(options, index) {
-            let _infallible = write!(city, "\n[[council.department]]\nname = \"{}\"\n", department.name());
+            let _infallible = write!(
+                city,
+                "\n[[council.department]]\nname = \"{}\"\n",
+                department.name()
+            );
             let home = building.path().join(council.name).join(department.name());
             for sub in ["imports", "products"] {
                 std::fs::create_dir_all(home.join(sub)).map_err(failed)?;
@@ -123,7 +157,12 @@ const QUESTIONS: &str = include_str!("../templates/questions.toml");
 fn parking(council: &Council, to: &Path) -> Result<(), CityError> {
     let mut parks = Csv::new(&["car_park", "name", "ward", "spaces"]);
     for p in &council.car_parks {
-        parks.row(&[p.car_park.clone(), p.name.clone(), p.ward.clone(), thousands(p.spaces.unsigned_abs())]);
+        parks.row(&[
+            p.car_park.clone(),
+            p.name.clone(),
+            p.ward.clone(),
+            thousands(p.spaces.unsigned_abs()),
+        ]);
     }
     parks.save_with_mark(&to.join("car_parks.csv"))?;
 
@@ -131,14 +170,36 @@ fn parking(council: &Council, to: &Path) -> Result<(), CityError> {
     save_parquet(
         &to.join("occupancy.parquet"),
         [
-            ("car_park", column(StringArray::from_iter_values(rows.iter().map(|o| &o.car_park)))),
-            ("ts", column(TimestampMicrosecondArray::from_iter_values(rows.iter().map(|o| o.ts * 1_000_000)))),
-            ("occupied", column(Int64Array::from_iter_values(rows.iter().map(|o| o.occupied)))),
+            (
+                "car_park",
+                column(StringArray::from_iter_values(
+                    rows.iter().map(|o| &o.car_park),
+                )),
+            ),
+            (
+                "ts",
+                column(TimestampMicrosecondArray::from_iter_values(
+                    rows.iter().map(|o| o.ts * 1_000_000),
+                )),
+            ),
+            (
+                "occupied",
+                column(Int64Array::from_iter_values(
+                    rows.iter().map(|o| o.occupied),
+                )),
+            ),
         ],
     )?;
 
-    let mut sessions =
-        Csv::new(&["Session No", "VRM", "Car Park", "Start", "Stay (min)", "Paid", "Channel"]);
+    let mut sessions = Csv::new(&[
+        "Session No",
+        "VRM",
+        "Car Park",
+        "Start",
+        "Stay (min)",
+        "Paid",
+        "Channel",
+    ]);
     for (i, s) in council.sessions.iter().enumerate() {
         let mut row = [
             s.session.to_string(),
@@ -163,22 +224,42 @@ fn highways(council: &Council, to: &Path) -> Result<(), CityError> {
     let mut wards = Csv::new(&["ward", "name", "population", "area_km2"]);
     for w in &council.wards {
         let people = thousands(w.population.unsigned_abs());
-        wards.row(&[w.ward.clone(), w.name.clone(), people, w.area_km2.to_string()]);
+        wards.row(&[
+            w.ward.clone(),
+            w.name.clone(),
+            people,
+            w.area_km2.to_string(),
+        ]);
     }
     wards.save(&to.join("wards.csv"))?;
 
     let mut streets = Csv::new(&["USRN", "Street", "Ward", "Length (m)"]);
     for s in &council.streets {
-        streets.row(&[s.usrn.to_string(), s.street.clone(), s.ward.clone(), s.length_m.to_string()]);
+        streets.row(&[
+            s.usrn.to_string(),
+            s.street.clone(),
+            s.ward.clone(),
+            s.length_m.to_string(),
+        ]);
     }
     streets.save_windows_1252(&to.join("streets.csv"))?;
 
     let mut counts = Csv::new(&["counter", "usrn", "ts", "vehicles", "mean_kph"]);
     for (i, c) in council.counts.iter().enumerate() {
         // The second half was exported after an upgrade, with another date format.
-        let ts = if i < council.counts.len() / 2 { uk_minute(c.ts) } else { iso(c.ts) };
+        let ts = if i < council.counts.len() / 2 {
+            uk_minute(c.ts)
+        } else {
+            iso(c.ts)
+        };
         let vehicles = or_blank(c.vehicles.map(|v| thousands(v.unsigned_abs())), "");
-        counts.row(&[c.counter.clone(), c.usrn.to_string(), ts, vehicles, or_blank(c.mean_kph, "")]);
+        counts.row(&[
+            c.counter.clone(),
+            c.usrn.to_string(),
+            ts,
+            vehicles,
+            or_blank(c.mean_kph, ""),
+        ]);
     }
     counts.save_gzip(&to.join("traffic_counts.csv.gz"))
 }
@@ -192,14 +273,26 @@ fn environment(council: &Council, to: &Path) -> Result<(), CityError> {
 
     let mut readings = Csv::new(&["sensor", "ts", "no2", "pm2.5"]);
     for r in &council.readings {
-        readings.row(&[r.sensor.clone(), iso(r.ts), or_blank(r.no2, "ND"), or_blank(r.pm25, "ND")]);
+        readings.row(&[
+            r.sensor.clone(),
+            iso(r.ts),
+            or_blank(r.no2, "ND"),
+            or_blank(r.pm25, "ND"),
+        ]);
     }
     readings.save_gzip(&to.join("air_quality.csv.gz"))
 }
 
 fn social_care(council: &Council, to: &Path) -> Result<(), CityError> {
-    let mut cases =
-        Csv::new(&["case_ref", "person", "ward", "age_band", "need", "opened", "weekly_cost"]);
+    let mut cases = Csv::new(&[
+        "case_ref",
+        "person",
+        "ward",
+        "age_band",
+        "need",
+        "opened",
+        "weekly_cost",
+    ]);
     for (i, c) in council.cases.iter().enumerate() {
         let form = if i % 3 == 0 { "%d-%b-%y" } else { "%d/%m/%Y" };
         let mut row = vec![
@@ -271,7 +364,10 @@ mod tests {
     #[test]
     fn the_same_options_write_the_same_bytes() {
         let dir = tempfile::tempdir().unwrap();
-        let options = CityOptions { scale: 0.05, ..CityOptions::default() };
+        let options = CityOptions {
+            scale: 0.05,
+            ..CityOptions::default()
+        };
         write(&dir.path().join("a"), &options).unwrap();
         write(&dir.path().join("b"), &options).unwrap();
         let (a, b) = (files(&dir.path().join("a")), files(&dir.path().join("b")));
@@ -290,7 +386,13 @@ mod tests {
         };
         write(&dir.path().join("city"), &options).unwrap();
         let found = files(&dir.path().join("city"));
-        assert_eq!(found.keys().filter(|f| f.ends_with("imports/occupancy.toml")).count(), 4);
+        assert_eq!(
+            found
+                .keys()
+                .filter(|f| f.ends_with("imports/occupancy.toml"))
+                .count(),
+            4
+        );
         assert!(!found.keys().any(|f| f.contains("highways")));
     }
 }

@@ -17,7 +17,9 @@ pub(crate) struct Csv {
 
 impl Csv {
     pub(crate) fn new(header: &[&str]) -> Self {
-        let mut csv = Self { text: String::new() };
+        let mut csv = Self {
+            text: String::new(),
+        };
         csv.row(header);
         csv
     }
@@ -53,7 +55,10 @@ impl Csv {
     }
 
     pub(crate) fn save_gzip(&self, path: &Path) -> Result<(), CityError> {
-        let failed = |source| CityError::Write { path: path.to_owned(), source };
+        let failed = |source| CityError::Write {
+            path: path.to_owned(),
+            source,
+        };
         // No name and no time in the header: the same rows give the same bytes.
         let mut gzip = GzEncoder::new(Vec::new(), Compression::default());
         gzip.write_all(self.text.as_bytes()).map_err(failed)?;
@@ -62,17 +67,25 @@ impl Csv {
 }
 
 pub(crate) fn save(path: &Path, bytes: &[u8]) -> Result<(), CityError> {
-    std::fs::write(path, bytes).map_err(|source| CityError::Write { path: path.to_owned(), source })
+    std::fs::write(path, bytes).map_err(|source| CityError::Write {
+        path: path.to_owned(),
+        source,
+    })
 }
 
 pub(crate) fn save_parquet<const N: usize>(
     path: &Path,
     columns: [(&str, ArrayRef); N],
 ) -> Result<(), CityError> {
-    let failed = |source| CityError::Parquet { path: path.to_owned(), source };
+    let failed = |source| CityError::Parquet {
+        path: path.to_owned(),
+        source,
+    };
     let batch = RecordBatch::try_from_iter(columns).map_err(|e| failed(e.into()))?;
-    let file = std::fs::File::create(path)
-        .map_err(|source| CityError::Write { path: path.to_owned(), source })?;
+    let file = std::fs::File::create(path).map_err(|source| CityError::Write {
+        path: path.to_owned(),
+        source,
+    })?;
     let mut writer = ArrowWriter::try_new(file, batch.schema(), None).map_err(failed)?;
     writer.write(&batch).map_err(failed)?;
     writer.close().map_err(failed)?;

@@ -45,19 +45,32 @@ pub struct Count {
     pub mean_kph: Option<f64>,
 }
 
-const FIRST: [&str; 10] =
-    ["Abbey", "Beck", "Castle", "Dene", "Elm", "Foundry", "Grange", "Harbour", "Ings", "Kiln"];
+const FIRST: [&str; 10] = [
+    "Abbey", "Beck", "Castle", "Dene", "Elm", "Foundry", "Grange", "Harbour", "Ings", "Kiln",
+];
 const SECOND: [&str; 6] = ["Bank", "Cross", "Fields", "Gate", "Hill", "Side"];
 // The dash and the accent are not ASCII, so that the file's encoding matters.
-const STREETS: [&str; 8] =
-    ["Lane", "Road", "Street", "Rise", "Close", "Way", "Walk \u{2013} North", "Café Row"];
+const STREETS: [&str; 8] = [
+    "Lane",
+    "Road",
+    "Street",
+    "Rise",
+    "Close",
+    "Way",
+    "Walk \u{2013} North",
+    "Café Row",
+];
 
 pub(crate) fn wards(council: &str, rng: &mut impl Rng) -> Vec<Ward> {
     let letters: String = council.chars().take(2).collect::<String>().to_uppercase();
     (0..12_usize)
         .map(|i| Ward {
             ward: format!("{letters}{:02}", i + 1),
-            name: format!("{} {}", FIRST[i % FIRST.len()], SECOND[(i * 5 + i / 6) % SECOND.len()]),
+            name: format!(
+                "{} {}",
+                FIRST[i % FIRST.len()],
+                SECOND[(i * 5 + i / 6) % SECOND.len()]
+            ),
             population: rng.random_range(6_500..19_500),
             area_km2: two_places(rng.random_range(1.2..14.0)),
         })
@@ -69,7 +82,11 @@ pub(crate) fn streets(wards: &[Ward], council: usize, rng: &mut impl Rng) -> Vec
     (0..180_usize)
         .map(|i| Street {
             usrn: base + i64::try_from(i).unwrap_or(0) * 37,
-            street: format!("{} {}", FIRST[i % FIRST.len()], STREETS[(i / FIRST.len()) % STREETS.len()]),
+            street: format!(
+                "{} {}",
+                FIRST[i % FIRST.len()],
+                STREETS[(i / FIRST.len()) % STREETS.len()]
+            ),
             ward: wards[i % wards.len()].ward.clone(),
             length_m: two_places(rng.random_range(60.0..2_400.0)),
         })
@@ -89,7 +106,8 @@ pub(crate) fn counts(streets: &[Street], scale: Scale, rng: &mut impl Rng) -> Ve
                 usrn: street.usrn,
                 ts,
                 vehicles: (!down).then(|| whole(busy * load)),
-                mean_kph: (!down).then(|| two_places(48.0 - 22.0 * load + rng.random_range(-2.0..2.0))),
+                mean_kph: (!down)
+                    .then(|| two_places(48.0 - 22.0 * load + rng.random_range(-2.0..2.0))),
             });
         }
     }
@@ -104,7 +122,10 @@ pub(crate) fn counts(streets: &[Street], scale: Scale, rng: &mut impl Rng) -> Ve
 }
 
 /// Rounded to a whole number, for counts.
-#[expect(clippy::cast_possible_truncation, reason = "made-up counts, far below 2^53")]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "made-up counts, far below 2^53"
+)]
 pub(crate) fn whole(x: f64) -> i64 {
     x.round() as i64
 }

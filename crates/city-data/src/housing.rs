@@ -35,8 +35,16 @@ pub struct TaxAccount {
 }
 
 // Ninths of band D, Local Government Finance Act 1992, section 5.
-const BANDS: [(&str, i64); 8] =
-    [("A", 6), ("B", 7), ("C", 8), ("D", 9), ("E", 11), ("F", 13), ("G", 15), ("H", 18)];
+const BANDS: [(&str, i64); 8] = [
+    ("A", 6),
+    ("B", 7),
+    ("C", 8),
+    ("D", 9),
+    ("E", 11),
+    ("F", 13),
+    ("G", 15),
+    ("H", 18),
+];
 const BAND_D_PENCE: i64 = 228_042;
 
 pub(crate) fn tenancies(wards: &[Ward], scale: Scale, rng: &mut impl Rng) -> Vec<Tenancy> {
@@ -49,9 +57,13 @@ pub(crate) fn tenancies(wards: &[Ward], scale: Scale, rng: &mut impl Rng) -> Vec
                 ward: wards[rng.random_range(0..wards.len())].ward.clone(),
                 bedrooms: rng.random_bool(0.99).then_some(bedrooms),
                 rent_pence: 7_200 + bedrooms * 1_350 + rng.random_range(0..900),
-                arrears_pence: rng
-                    .random_bool(0.98)
-                    .then(|| if owes { rng.random_range(500..320_000) } else { rng.random_range(-4_000..1) }),
+                arrears_pence: rng.random_bool(0.98).then(|| {
+                    if owes {
+                        rng.random_range(500..320_000)
+                    } else {
+                        rng.random_range(-4_000..1)
+                    }
+                }),
             }
         })
         .collect()
@@ -60,16 +72,25 @@ pub(crate) fn tenancies(wards: &[Ward], scale: Scale, rng: &mut impl Rng) -> Vec
 pub(crate) fn tax(wards: &[Ward], scale: Scale, rng: &mut impl Rng) -> Vec<TaxAccount> {
     (0..scale.rows(6_000))
         .map(|i| {
-            let (band, ninths) = BANDS[[0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6][rng.random_range(0..12)]];
+            let (band, ninths) =
+                BANDS[[0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 6][rng.random_range(0..12)]];
             // One house in three hundred is a mansion.
-            let (band, ninths) = if rng.random_bool(1.0 / 300.0) { BANDS[7] } else { (band, ninths) };
+            let (band, ninths) = if rng.random_bool(1.0 / 300.0) {
+                BANDS[7]
+            } else {
+                (band, ninths)
+            };
             let charge = BAND_D_PENCE * ninths / 9;
             TaxAccount {
                 account: format!("CT{:07}", 1_000_000 + i * 7),
                 ward: wards[rng.random_range(0..wards.len())].ward.clone(),
                 band,
                 charge_pence: charge,
-                paid_pence: if rng.random_bool(0.9) { charge } else { rng.random_range(0..charge) },
+                paid_pence: if rng.random_bool(0.9) {
+                    charge
+                } else {
+                    rng.random_range(0..charge)
+                },
             }
         })
         .collect()

@@ -24,7 +24,7 @@ pub use city::{Council, council};
 pub use departments::{Department, write};
 pub use environment::{Reading, Sensor};
 pub use highways::{Count, Street, Ward};
-pub use housing::{Tenancy, TaxAccount};
+pub use housing::{TaxAccount, Tenancy};
 pub use parking::{CarPark, Occupancy, Session};
 pub use social_care::Case;
 
@@ -46,7 +46,12 @@ pub struct CityOptions {
 
 impl Default for CityOptions {
     fn default() -> Self {
-        Self { seed: 2026, scale: 1.0, councils: 2, departments: None }
+        Self {
+            seed: 2026,
+            scale: 1.0,
+            councils: 2,
+            departments: None,
+        }
     }
 }
 

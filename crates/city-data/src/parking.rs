@@ -67,7 +67,11 @@ pub(crate) fn occupancy(parks: &[CarPark], scale: Scale, rng: &mut impl Rng) -> 
         for half_hour in 0..scale.days() * 48 {
             let ts = START + half_hour * 30 * MINUTE;
             let full = (shopping(ts) * liked * rng.random_range(0.9..1.1)).min(1.02);
-            all.push(Occupancy { car_park: park.car_park.clone(), ts, occupied: whole(spaces * full) });
+            all.push(Occupancy {
+                car_park: park.car_park.clone(),
+                ts,
+                occupied: whole(spaces * full),
+            });
         }
     }
     all
@@ -79,7 +83,8 @@ pub(crate) fn sessions(parks: &[CarPark], scale: Scale, rng: &mut impl Rng) -> V
     let marks: Vec<String> = (0..vehicles).map(|_| mark(rng)).collect();
     let mut all = Vec::with_capacity(rows);
     while all.len() < rows {
-        let started = START + rng.random_range(0..scale.days()) * DAY + rng.random_range(6 * HOUR..22 * HOUR);
+        let started =
+            START + rng.random_range(0..scale.days()) * DAY + rng.random_range(6 * HOUR..22 * HOUR);
         let started = started - started % MINUTE;
         if !rng.random_bool(shopping(started).clamp(0.05, 1.0)) {
             continue;

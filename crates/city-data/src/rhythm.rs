@@ -11,7 +11,9 @@ pub(crate) const DAY: i64 = 24 * HOUR;
 
 /// A local time from its seconds since 1970.
 pub(crate) fn local(seconds: i64) -> NaiveDateTime {
-    DateTime::from_timestamp(seconds, 0).unwrap_or_default().naive_utc()
+    DateTime::from_timestamp(seconds, 0)
+        .unwrap_or_default()
+        .naive_utc()
 }
 
 /// `02/03/2026 08:30`.
@@ -58,7 +60,10 @@ mod tests {
 
     #[test]
     fn the_records_begin_on_a_monday_at_midnight() {
-        assert_eq!(local(START).format("%a %Y-%m-%d %H:%M").to_string(), "Mon 2026-03-02 00:00");
+        assert_eq!(
+            local(START).format("%a %Y-%m-%d %H:%M").to_string(),
+            "Mon 2026-03-02 00:00"
+        );
     }
 
     #[test]

@@ -25,7 +25,13 @@ pub struct Case {
 }
 
 const AGES: [&str; 5] = ["18-34", "35-49", "50-64", "65-79", "80+"];
-const NEEDS: [&str; 5] = ["home care", "day care", "equipment", "residential", "carer support"];
+const NEEDS: [&str; 5] = [
+    "home care",
+    "day care",
+    "equipment",
+    "residential",
+    "carer support",
+];
 
 pub(crate) fn cases(wards: &[Ward], scale: Scale, rng: &mut impl Rng) -> Vec<Case> {
     let people = scale.rows(2_600);
@@ -50,7 +56,9 @@ pub(crate) fn cases(wards: &[Ward], scale: Scale, rng: &mut impl Rng) -> Vec<Cas
                 age_band: rng.random_bool(0.98).then_some(AGES[age]),
                 need: NEEDS[need],
                 opened: START - rng.random_range(0..1_500) * DAY,
-                weekly_pence: rng.random_bool(0.97).then(|| rng.random_range(3_000..140_000)),
+                weekly_pence: rng
+                    .random_bool(0.97)
+                    .then(|| rng.random_range(3_000..140_000)),
             }
         })
         .collect()

@@ -38,7 +38,10 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     let mut passing = None;
     let data = match &args.data {
         Some(data) => data.clone(),
-        None => passing.insert(tempfile::tempdir().context("cannot make a data folder")?).path().to_owned(),
+        None => passing
+            .insert(tempfile::tempdir().context("cannot make a data folder")?)
+            .path()
+            .to_owned(),
     };
     let folder = match &args.city {
         Some(city) => city.clone(),
@@ -48,7 +51,10 @@ pub async fn run(args: DemoArgs) -> Result<()> {
     options.listen.clone_from(&args.listen);
     options.report = Arc::new(|step| eprintln!("  {step}"));
     let city = boot(options).await?;
-    eprintln!("the city answers after {:.1} s\n", started.elapsed().as_secs_f64());
+    eprintln!(
+        "the city answers after {:.1} s\n",
+        started.elapsed().as_secs_f64()
+    );
     if let Some(file) = &args.ready_file {
         city.ready().save(file)?;
     }
@@ -79,23 +85,33 @@ fn made_up(data: &Path, scale: f64) -> Result<PathBuf> {
         std::fs::remove_dir_all(&folder)
             .with_context(|| format!("cannot remove `{}`", folder.display()))?;
     }
-    let options = guildhall_city_data::CityOptions { scale, ..Default::default() };
+    let options = guildhall_city_data::CityOptions {
+        scale,
+        ..Default::default()
+    };
     guildhall_city_data::write(&folder, &options)?;
-    std::fs::write(&stamp, wanted).with_context(|| format!("cannot write `{}`", stamp.display()))?;
+    std::fs::write(&stamp, wanted)
+        .with_context(|| format!("cannot write `{}`", stamp.display()))?;
     Ok(folder)
 }
 
 async fn ask_all(city: &City) -> Result<()> {
     for question in &city.file().questions {
         let endpoint = endpoint_for(city, question.purpose.as_str())?;
-        let mut connection = Connection::open(&endpoint, Some(question.purpose.to_string())).await?;
+        let mut connection =
+            Connection::open(&endpoint, Some(question.purpose.to_string())).await?;
         println!("-- {}\n{}", question.title, question.sql.trim());
         let started = Instant::now();
         print_answer(&mut connection, &question.sql, Format::Table)
             .await
             .with_context(|| format!("cannot answer: {}", question.title))?;
         println!("({:.0} ms)\n", started.elapsed().as_secs_f64() * 1000.0);
-        print_answer(&mut connection, &format!("EXPLAIN {}", question.sql), Format::Table).await?;
+        print_answer(
+            &mut connection,
+            &format!("EXPLAIN {}", question.sql),
+            Format::Table,
+        )
+        .await?;
         println!();
     }
     Ok(())
@@ -120,13 +136,24 @@ fn endpoint_for(city: &City, purpose: &str) -> Result<Endpoint> {
 
 fn print_how_to(city: &City, ready_file: Option<&Path>) {
     let ready = city.ready();
-    println!("The city serves at {} (certificate authority: {}).", ready.uri, ready.ca.display());
+    println!(
+        "The city serves at {} (certificate authority: {}).",
+        ready.uri,
+        ready.ca.display()
+    );
     for (name, account) in &ready.accounts {
         let purposes: Vec<&str> = account.purposes.iter().map(|p| p.as_str()).collect();
-        println!("  account {name}  password {}  purposes {}", account.password, purposes.join(", "));
+        println!(
+            "  account {name}  password {}  purposes {}",
+            account.password,
+            purposes.join(", ")
+        );
     }
     if let Some(file) = ready_file {
-        println!("\n  guildhall sql --ready-file {} --purpose transport_planning", file.display());
+        println!(
+            "\n  guildhall sql --ready-file {} --purpose transport_planning",
+            file.display()
+        );
     }
     if let Some((name, account)) = ready.accounts.iter().next()
         && let Some(purpose) = account.purposes.iter().next()
@@ -140,4 +167,3 @@ fn print_how_to(city: &City, ready_file: Option<&Path>) {
     }
     println!("\nCtrl-C ends it.");
 }
-

@@ -3,7 +3,10 @@
 //! The library part brings up whole cities in one process ([`city`]) and speaks to gateways
 //! ([`sql`]); the demo, the tests and the benchmarks share it.
 
-#![expect(clippy::print_stdout, reason = "this is the crate that speaks on standard output")]
+#![expect(
+    clippy::print_stdout,
+    reason = "this is the crate that speaks on standard output"
+)]
 
 pub mod city;
 pub mod commands;

@@ -118,7 +118,12 @@ impl From<PeerId> for String {
 
 impl fmt::Display for PeerId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { council, department, role, name } = self;
+        let Self {
+            council,
+            department,
+            role,
+            name,
+        } = self;
         write!(f, "spiffe://{council}/{department}/{role}/{name}")
     }
 }

@@ -18,7 +18,9 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Request, String> {
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("`{arg}` needs a value"));
         match arg.as_str() {
-            "--include_imports" | "--include_source_info" | "--experimental_allow_proto3_optional" => {}
+            "--include_imports"
+            | "--include_source_info"
+            | "--experimental_allow_proto3_optional" => {}
             "-o" => output = Some(PathBuf::from(value()?)),
             "-I" => include.push(PathBuf::from(value()?)),
             flag if flag.starts_with('-') => return Err(format!("`{flag}` is not supported")),
@@ -26,7 +28,11 @@ fn parse(mut args: impl Iterator<Item = String>) -> Result<Request, String> {
         }
     }
     let output = output.ok_or("no `-o FILE`")?;
-    Ok(Request { include, files, output })
+    Ok(Request {
+        include,
+        files,
+        output,
+    })
 }
 
 fn run() -> Result<(), String> {

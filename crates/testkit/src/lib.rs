@@ -22,7 +22,11 @@ pub struct TestCity {
 impl TestCity {
     /// A made-up city, small enough for an unoptimised build.
     pub async fn start() -> Result<Self> {
-        Self::made_up(&MadeUp { scale: 0.2, ..MadeUp::default() }).await
+        Self::made_up(&MadeUp {
+            scale: 0.2,
+            ..MadeUp::default()
+        })
+        .await
     }
 
     /// A made-up city.
@@ -36,7 +40,10 @@ impl TestCity {
     /// The city that `described` describes; its state goes into `folder`.
     pub async fn in_folder(described: &Path, folder: TempDir) -> Result<Self> {
         let options = CityOptions::new(described, &folder.path().join("data"));
-        Ok(Self { city: boot(options).await?, folder })
+        Ok(Self {
+            city: boot(options).await?,
+            folder,
+        })
     }
 
     /// Where the city's description and its data are.
@@ -53,7 +60,10 @@ impl TestCity {
     /// How to connect as `account`.
     pub fn endpoint(&self, account: &str) -> Result<Endpoint> {
         let ready = self.city.ready();
-        let known = ready.accounts.get(account).with_context(|| format!("no account `{account}`"))?;
+        let known = ready
+            .accounts
+            .get(account)
+            .with_context(|| format!("no account `{account}`"))?;
         Ok(Endpoint {
             uri: ready.uri.clone(),
             ca: std::fs::read_to_string(&ready.ca)?,
@@ -64,12 +74,20 @@ impl TestCity {
 
     /// The answer to one statement, as `ana` for transport planning.
     pub async fn ask(&self, statement: &str) -> Result<RecordBatch> {
-        answer(&mut self.connect("ana", "transport_planning").await?, statement).await
+        answer(
+            &mut self.connect("ana", "transport_planning").await?,
+            statement,
+        )
+        .await
     }
 
     /// What a statement is refused with, as `ana` for transport planning.
     pub async fn refused(&self, statement: &str) -> Result<Refused> {
-        refusal(&mut self.connect("ana", "transport_planning").await?, statement).await
+        refusal(
+            &mut self.connect("ana", "transport_planning").await?,
+            statement,
+        )
+        .await
     }
 }
 
@@ -80,7 +98,10 @@ impl TestCity {
 #[must_use]
 #[expect(clippy::expect_used, reason = "tests give names that are names")]
 pub fn node(council: &str, department: &str) -> NodeKey {
-    (council.parse().expect("a council's name"), department.parse().expect("a department's name"))
+    (
+        council.parse().expect("a council's name"),
+        department.parse().expect("a department's name"),
+    )
 }
 
 /// The whole answer to one statement, as one batch.
@@ -109,8 +130,10 @@ pub fn rows(batch: &RecordBatch) -> Result<Vec<String>> {
         .collect::<Result<Vec<_>, _>>()?;
     (0..batch.num_rows())
         .map(|row| {
-            let cells: Vec<String> =
-                columns.iter().map(|c| c.value(row).try_to_string()).collect::<Result<_, _>>()?;
+            let cells: Vec<String> = columns
+                .iter()
+                .map(|c| c.value(row).try_to_string())
+                .collect::<Result<_, _>>()?;
             Ok(cells.join("|"))
         })
         .collect()

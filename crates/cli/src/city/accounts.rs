@@ -15,8 +15,12 @@ pub(super) type Passwords = BTreeMap<(CouncilName, PrincipalName), String>;
 pub(super) fn passwords(city: &CityFile, data: &Path) -> Result<Passwords> {
     let file = data.join("accounts.json");
     let kept: BTreeMap<String, String> = if file.exists() {
-        serde_json::from_slice(&load_secret(&file)?)
-            .with_context(|| format!("`{}` is damaged; remove it for new passwords", file.display()))?
+        serde_json::from_slice(&load_secret(&file)?).with_context(|| {
+            format!(
+                "`{}` is damaged; remove it for new passwords",
+                file.display()
+            )
+        })?
     } else {
         BTreeMap::new()
     };
@@ -30,8 +34,10 @@ pub(super) fn passwords(city: &CityFile, data: &Path) -> Result<Passwords> {
         };
         passwords.insert((account.council.clone(), account.name.clone()), password);
     }
-    let all: BTreeMap<String, &String> =
-        passwords.iter().map(|((council, name), p)| (format!("{council}/{name}"), p)).collect();
+    let all: BTreeMap<String, &String> = passwords
+        .iter()
+        .map(|((council, name), p)| (format!("{council}/{name}"), p))
+        .collect();
     save_secret(&file, &serde_json::to_vec_pretty(&all)?)?;
     Ok(passwords)
 }
@@ -39,7 +45,13 @@ pub(super) fn passwords(city: &CityFile, data: &Path) -> Result<Passwords> {
 /// 100 random bits.
 fn make_up() -> Result<String> {
     let mut bytes = [0_u8; 20];
-    SystemRandom::new().fill(&mut bytes).ok().context("this machine gives no randomness")?;
+    SystemRandom::new()
+        .fill(&mut bytes)
+        .ok()
+        .context("this machine gives no randomness")?;
     let alphabet = b"abcdefghjkmnpqrstuvwxyz23456789x";
-    Ok(bytes.iter().map(|b| char::from(alphabet[usize::from(*b % 32)])).collect())
+    Ok(bytes
+        .iter()
+        .map(|b| char::from(alphabet[usize::from(*b % 32)]))
+        .collect())
 }

@@ -83,7 +83,13 @@ pub async fn boot(options: CityOptions) -> Result<City> {
             .await
             .with_context(|| format!("cannot start the authority of `{}`", council.name))?;
         config.listen = running.address();
-        authorities.insert(council.name.clone(), Role { config, running: Some(running) });
+        authorities.insert(
+            council.name.clone(),
+            Role {
+                config,
+                running: Some(running),
+            },
+        );
     }
     let address = |council: &CouncilName| authorities[council].config.listen;
 
@@ -101,7 +107,14 @@ pub async fn boot(options: CityOptions) -> Result<City> {
     (options.report)("starting the gateway");
     let gateway = start_gateway(&file, &data, &options, &address).await?;
     let ready = ready(&file, passwords, &data, &gateway, &options, &address).await?;
-    Ok(City { authorities, nodes, gateway, clock: options.clock, ready, file })
+    Ok(City {
+        authorities,
+        nodes,
+        gateway,
+        clock: options.clock,
+        ready,
+        file,
+    })
 }
 
 fn prepare(data: &Path) -> Result<PathBuf> {
@@ -115,7 +128,9 @@ fn prepare(data: &Path) -> Result<PathBuf> {
 }
 
 fn authority_folder(data: &Path, council: &CouncilName) -> PathBuf {
-    data.join("councils").join(council.as_str()).join("authority")
+    data.join("councils")
+        .join(council.as_str())
+        .join("authority")
 }
 
 fn authority_config(file: &CityFile, council: &CouncilEntry, data: &Path) -> AuthorityConfig {
@@ -161,7 +176,10 @@ fn federate(file: &CityFile, data: &Path, clock: &SharedClock) -> Result<()> {
     for council in &file.councils {
         admins.push(Admin::open(&authority_folder(data, &council.name))?);
     }
-    let bundles = admins.iter().map(Admin::bundle).collect::<Result<Vec<_>, _>>()?;
+    let bundles = admins
+        .iter()
+        .map(Admin::bundle)
+        .collect::<Result<Vec<_>, _>>()?;
     for (own, admin) in admins.iter_mut().enumerate() {
         for (other, bundle) in bundles.iter().enumerate() {
             if other != own {
@@ -179,8 +197,15 @@ fn add_accounts(
     clock: &SharedClock,
 ) -> Result<()> {
     let stamp = data.join("accounts.sha256");
-    let wanted = format!("{:?}", file.accounts.iter().map(|a| (&a.council, &a.name, &a.roles, &a.purposes)).collect::<Vec<_>>());
-    let digest = guildhall_model::Digest::of(format!("{wanted}{passwords:?}").as_bytes()).to_string();
+    let wanted = format!(
+        "{:?}",
+        file.accounts
+            .iter()
+            .map(|a| (&a.council, &a.name, &a.roles, &a.purposes))
+            .collect::<Vec<_>>()
+    );
+    let digest =
+        guildhall_model::Digest::of(format!("{wanted}{passwords:?}").as_bytes()).to_string();
     if std::fs::read_to_string(&stamp).is_ok_and(|kept| kept == digest) {
         return Ok(());
     }
@@ -212,11 +237,16 @@ fn node_config(
         name: format!("{department}-1").parse()?,
         listen: "127.0.0.1:0".to_owned(),
         announce: None,
-        data: data.join("councils").join(council.as_str()).join(department.as_str()),
+        data: data
+            .join("councils")
+            .join(council.as_str())
+            .join(department.as_str()),
         identity: None,
         host_names: Vec::new(),
         policy,
-        authority: AuthorityAddress { address: authority.to_string() },
+        authority: AuthorityAddress {
+            address: authority.to_string(),
+        },
         limits: options.node_limits.clone(),
     })
 }
@@ -241,12 +271,23 @@ async fn start_department(
     .await
     .with_context(|| format!("cannot start department `{department}` of `{council}`"))?;
     config.listen = running.address().to_string();
-    Ok((key, Role { config, running: Some(running) }))
+    Ok((
+        key,
+        Role {
+            config,
+            running: Some(running),
+        },
+    ))
 }
 
 fn council_peer(council: &CouncilName, role: PeerRole, name: &str) -> Result<PeerId> {
     let department: DepartmentName = DepartmentName::COUNCIL.parse()?;
-    Ok(PeerId { council: council.clone(), department, role, name: name.parse()? })
+    Ok(PeerId {
+        council: council.clone(),
+        department,
+        role,
+        name: name.parse()?,
+    })
 }
 
 async fn start_gateway(
@@ -264,7 +305,10 @@ async fn start_gateway(
         councils: file
             .councils
             .iter()
-            .map(|c| CouncilConfig { name: c.name.clone(), authority: address(&c.name).to_string() })
+            .map(|c| CouncilConfig {
+                name: c.name.clone(),
+                authority: address(&c.name).to_string(),
+            })
             .collect(),
         limits: options.gateway_limits,
     };
@@ -285,13 +329,18 @@ async fn start_gateway(
         .await
         .context("cannot start the gateway")?;
     config.listen = running.address().to_string();
-    Ok(Role { config, running: Some(running) })
+    Ok(Role {
+        config,
+        running: Some(running),
+    })
 }
 
 /// What clients may call the gateway: the loopback names, and the address it listens on.
 fn host_names(listen: &str) -> Vec<String> {
     let mut names = vec!["localhost".to_owned(), "127.0.0.1".to_owned()];
-    let host = listen.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']));
+    let host = listen
+        .rsplit_once(':')
+        .map_or("", |(host, _)| host.trim_matches(['[', ']']));
     if !host.is_empty() && host != "0.0.0.0" && !names.iter().any(|n| n == host) {
         names.push(host.to_owned());
     }
@@ -312,23 +361,43 @@ async fn ready(
     std::fs::write(&ca, bundle.ca_pem.concat())?;
     let folder = data.join("client");
     if let Some(first) = file.accounts.first() {
-        let dir = folder.join(first.council.as_str()).join(first.name.as_str());
+        let dir = folder
+            .join(first.council.as_str())
+            .join(first.name.as_str());
         if !is_enrolled(&dir, &options.clock) {
             let peer = council_peer(&first.council, PeerRole::Analyst, first.name.as_str())?;
-            let code = invite(&authority_folder(data, &first.council), &peer, &options.clock)?;
-            let desk = EnrolmentClient::new(&address(&first.council).to_string(), &code, options.clock.clone())?;
-            let enrolled = desk.enrol(&[], &[]).await.context("cannot enrol the client certificate")?;
+            let code = invite(
+                &authority_folder(data, &first.council),
+                &peer,
+                &options.clock,
+            )?;
+            let desk = EnrolmentClient::new(
+                &address(&first.council).to_string(),
+                &code,
+                options.clock.clone(),
+            )?;
+            let enrolled = desk
+                .enrol(&[], &[])
+                .await
+                .context("cannot enrol the client certificate")?;
             std::fs::create_dir_all(&dir)?;
             enrolled.identity.save(&dir)?;
         }
     }
-    let folder = file
-        .accounts
-        .first()
-        .map_or(folder.clone(), |a| folder.join(a.council.as_str()).join(a.name.as_str()));
-    let port = gateway.config.listen.rsplit_once(':').map_or("", |(_, port)| port);
+    let folder = file.accounts.first().map_or(folder.clone(), |a| {
+        folder.join(a.council.as_str()).join(a.name.as_str())
+    });
+    let port = gateway
+        .config
+        .listen
+        .rsplit_once(':')
+        .map_or("", |(_, port)| port);
     let home_account = |council: &CouncilName, name: &str| {
-        if council == home { name.to_owned() } else { format!("{name}@{council}") }
+        if council == home {
+            name.to_owned()
+        } else {
+            format!("{name}@{council}")
+        }
     };
     let purposes_of = |council: &CouncilName, name: &str| {
         file.accounts
@@ -344,10 +413,16 @@ async fn ready(
             .into_iter()
             .map(|((council, name), password)| {
                 let purposes = purposes_of(&council, name.as_str());
-                (home_account(&council, name.as_str()), ReadyAccount { password, purposes })
+                (
+                    home_account(&council, name.as_str()),
+                    ReadyAccount { password, purposes },
+                )
             })
             .collect(),
-        client: ClientFiles { cert: folder.join("chain.pem"), key: folder.join("key.pem") },
+        client: ClientFiles {
+            cert: folder.join("chain.pem"),
+            key: folder.join("key.pem"),
+        },
         open_product: file.open_product()?.to_string(),
         data: data.to_owned(),
     })

@@ -57,18 +57,32 @@ pub(super) fn invite(
     Ok(Admin::open(authority)?.invite(peer, clock.now())?)
 }
 
-async fn import(node: &Node, peer: &PeerId, file: &Path, data: &Path, report: Report<'_>) -> Result<()> {
+async fn import(
+    node: &Node,
+    peer: &PeerId,
+    file: &Path,
+    data: &Path,
+    report: Report<'_>,
+) -> Result<()> {
     let spec = ImportSpec::load(file)?;
-    let stamp = data.join("imported").join(format!("{}.sha256", spec.dataset));
+    let stamp = data
+        .join("imported")
+        .join(format!("{}.sha256", spec.dataset));
     let digest = digest_of(file, &spec)?.to_string();
     if std::fs::read_to_string(&stamp).is_ok_and(|kept| kept == digest) {
         return Ok(());
     }
-    let title = format!("{}.{}: importing {}", peer.council, peer.department, spec.dataset);
+    let title = format!(
+        "{}.{}: importing {}",
+        peer.council, peer.department, spec.dataset
+    );
     report(&title);
     let done = node.import(&spec, Mode::Replace, &|_: Progress| {}).await?;
     if done.rejects > 0 {
-        report(&format!("{title}: {} rows, {} rejected", done.rows, done.rejects));
+        report(&format!(
+            "{title}: {} rows, {} rejected",
+            done.rows, done.rejects
+        ));
     }
     std::fs::create_dir_all(data.join("imported"))?;
     std::fs::write(&stamp, digest)?;
@@ -79,7 +93,8 @@ async fn import(node: &Node, peer: &PeerId, file: &Path, data: &Path, report: Re
 fn digest_of(file: &Path, spec: &ImportSpec) -> Result<Digest> {
     let mut all = std::fs::read(file)?;
     for source in &spec.source {
-        let bytes = std::fs::read(source).with_context(|| format!("cannot read `{}`", source.display()))?;
+        let bytes =
+            std::fs::read(source).with_context(|| format!("cannot read `{}`", source.display()))?;
         all.extend_from_slice(Digest::of(&bytes).as_bytes());
     }
     Ok(Digest::of(&all))

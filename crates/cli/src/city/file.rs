@@ -72,7 +72,9 @@ pub struct AccountEntry {
 
 impl std::fmt::Debug for AccountEntry {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AccountEntry").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("AccountEntry")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -97,7 +99,8 @@ impl CityFile {
         let mut city: Self =
             toml::from_str(&text).with_context(|| format!("`{}` is not a city", path.display()))?;
         folder.clone_into(&mut city.folder);
-        city.check().with_context(|| format!("`{}` does not hold together", path.display()))?;
+        city.check()
+            .with_context(|| format!("`{}` does not hold together", path.display()))?;
         Ok(city)
     }
 
@@ -135,11 +138,19 @@ impl CityFile {
             }
             for department in &council.departments {
                 if !seen.insert((council.name.to_string(), department.name.to_string())) {
-                    bail!("department `{}` of `{}` is there twice", department.name, council.name);
+                    bail!(
+                        "department `{}` of `{}` is there twice",
+                        department.name,
+                        council.name
+                    );
                 }
                 let folder = self.department_folder(&council.name, &department.name);
                 if !folder.is_dir() {
-                    bail!("department `{}` has no folder `{}`", department.name, folder.display());
+                    bail!(
+                        "department `{}` has no folder `{}`",
+                        department.name,
+                        folder.display()
+                    );
                 }
             }
         }
@@ -148,10 +159,18 @@ impl CityFile {
         }
         for account in &self.accounts {
             let Some(council) = self.councils.iter().find(|c| c.name == account.council) else {
-                bail!("account `{}` is of `{}`, which is no [[council]]", account.name, account.council);
+                bail!(
+                    "account `{}` is of `{}`, which is no [[council]]",
+                    account.name,
+                    account.council
+                );
             };
             if let Some(stray) = account.purposes.difference(&council.purposes).next() {
-                bail!("account `{}` has purpose `{stray}`, which `{}` does not publish", account.name, council.name);
+                bail!(
+                    "account `{}` has purpose `{stray}`, which `{}` does not publish",
+                    account.name,
+                    council.name
+                );
             }
         }
         Ok(())

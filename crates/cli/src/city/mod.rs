@@ -73,7 +73,10 @@ impl City {
 
     /// How a council's authority is configured.
     pub fn authority_config(&self, council: &CouncilName) -> Result<AuthorityConfig> {
-        let role = self.authorities.get(council).with_context(|| format!("no council `{council}`"))?;
+        let role = self
+            .authorities
+            .get(council)
+            .with_context(|| format!("no council `{council}`"))?;
         Ok(role.config.clone())
     }
 
@@ -84,7 +87,9 @@ impl City {
     }
 
     fn node(&self, key: &NodeKey) -> Result<&Role<NodeConfig, guildhall_node::RunningNode>> {
-        self.nodes.get(key).with_context(|| format!("no department `{}` in `{}`", key.1, key.0))
+        self.nodes
+            .get(key)
+            .with_context(|| format!("no department `{}` in `{}`", key.1, key.0))
     }
 
     /// Cuts a node's connections and ends it, as a crash would.
@@ -108,7 +113,10 @@ impl City {
 
     /// Cuts an authority's connections and ends it, as a crash would.
     pub async fn kill_authority(&mut self, council: &CouncilName) -> Result<()> {
-        let role = self.authorities.get_mut(council).with_context(|| format!("no council `{council}`"))?;
+        let role = self
+            .authorities
+            .get_mut(council)
+            .with_context(|| format!("no council `{council}`"))?;
         if let Some(running) = role.running.take() {
             running.kill().await;
         }
@@ -117,7 +125,10 @@ impl City {
 
     /// Starts an authority that was killed, at the address it had.
     pub async fn start_authority(&mut self, council: &CouncilName) -> Result<()> {
-        let role = self.authorities.get_mut(council).with_context(|| format!("no council `{council}`"))?;
+        let role = self
+            .authorities
+            .get_mut(council)
+            .with_context(|| format!("no council `{council}`"))?;
         role.running =
             Some(guildhall_authority::serve::start(role.config.clone(), self.clock.clone()).await?);
         Ok(())

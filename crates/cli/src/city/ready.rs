@@ -52,7 +52,9 @@ impl std::fmt::Debug for Ready {
 
 impl std::fmt::Debug for ReadyAccount {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ReadyAccount").field("purposes", &self.purposes).finish_non_exhaustive()
+        f.debug_struct("ReadyAccount")
+            .field("purposes", &self.purposes)
+            .finish_non_exhaustive()
     }
 }
 

@@ -25,7 +25,11 @@ pub enum AnalystCommand {
 
 /// Carries out one command.
 pub async fn run(command: AnalystCommand) -> Result<()> {
-    let AnalystCommand::Enrol { authority, code, out } = command;
+    let AnalystCommand::Enrol {
+        authority,
+        code,
+        out,
+    } = command;
     let desk = EnrolmentClient::new(&authority, &read_code(&code)?, clock())?;
     let enrolled = desk.enrol(&[], &[]).await?;
     std::fs::create_dir_all(&out).with_context(|| format!("cannot make `{}`", out.display()))?;

@@ -118,7 +118,12 @@ pub async fn run(command: AuthorityCommand) -> Result<()> {
     let now = clock().now();
     match command {
         AuthorityCommand::Init { config, purposes } => {
-            let AuthorityConfig { council, data, root_identity, .. } = AuthorityConfig::load(&config)?;
+            let AuthorityConfig {
+                council,
+                data,
+                root_identity,
+                ..
+            } = AuthorityConfig::load(&config)?;
             let options = InitOptions {
                 data,
                 council: council.clone(),
@@ -127,7 +132,10 @@ pub async fn run(command: AuthorityCommand) -> Result<()> {
             };
             guildhall_authority::init(&options, now)?;
             println!("the authority of {council} is founded");
-            println!("keep a copy of {} away from this machine: nothing can be read without it", root_identity.display());
+            println!(
+                "keep a copy of {} away from this machine: nothing can be read without it",
+                root_identity.display()
+            );
         }
         AuthorityCommand::Serve { config } => {
             let running =
@@ -136,7 +144,12 @@ pub async fn run(command: AuthorityCommand) -> Result<()> {
             asked_to_end().await?;
             running.stop().await;
         }
-        AuthorityCommand::Invite { config, role, name, department } => {
+        AuthorityCommand::Invite {
+            config,
+            role,
+            name,
+            department,
+        } => {
             let mut admin = open(&config)?;
             let peer = peer(admin.council(), role, &name, department)?;
             println!("{}", admin.invite(&peer, now)?);
@@ -149,8 +162,18 @@ pub async fn run(command: AuthorityCommand) -> Result<()> {
             }
             println!("{who} is revoked");
         }
-        AuthorityCommand::AddAccount { config, name, purposes, roles, certificate_only } => {
-            let password = if certificate_only { None } else { Some(read_password()?) };
+        AuthorityCommand::AddAccount {
+            config,
+            name,
+            purposes,
+            roles,
+            certificate_only,
+        } => {
+            let password = if certificate_only {
+                None
+            } else {
+                Some(read_password()?)
+            };
             let account = Account {
                 name: &name,
                 password: password.as_deref(),
@@ -183,12 +206,19 @@ fn open(config: &Path) -> Result<Admin> {
     Ok(Admin::open(&AuthorityConfig::load(config)?.data)?)
 }
 
-fn peer(council: &CouncilName, role: Role, name: &str, department: Option<String>) -> Result<PeerId> {
+fn peer(
+    council: &CouncilName,
+    role: Role,
+    name: &str,
+    department: Option<String>,
+) -> Result<PeerId> {
     let department = match (role, department) {
         (Role::Node, Some(department)) if department != "council" => department,
         (Role::Gateway | Role::Analyst, None) => "council".to_owned(),
         (Role::Node, _) => bail!("a node is of a department: give --department, and not `council`"),
-        (Role::Gateway | Role::Analyst, Some(_)) => bail!("a {role} is of the council, not of a department"),
+        (Role::Gateway | Role::Analyst, Some(_)) => {
+            bail!("a {role} is of the council, not of a department")
+        }
         (other, _) => bail!("a {other} cannot be invited; node, gateway and analyst can"),
     };
     Ok(PeerId {
@@ -201,7 +231,9 @@ fn peer(council: &CouncilName, role: Role, name: &str, department: Option<String
 
 fn read_password() -> Result<String> {
     let mut text = String::new();
-    std::io::stdin().read_to_string(&mut text).context("cannot read the password from standard input")?;
+    std::io::stdin()
+        .read_to_string(&mut text)
+        .context("cannot read the password from standard input")?;
     let password = text.trim_end_matches(['\r', '\n']);
     if password.chars().count() < 12 {
         bail!("the password has fewer than 12 characters");
@@ -220,10 +252,14 @@ fn print_bundle(bundle: TrustBundle) -> Result<()> {
 }
 
 fn read_bundle(path: &Path) -> Result<TrustBundle> {
-    let text =
-        std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-    let file: BundleFile = serde_json::from_str(&text)
-        .with_context(|| format!("`{}` is not what `guildhall authority bundle` prints", path.display()))?;
+    let text = std::fs::read_to_string(path)
+        .with_context(|| format!("cannot read `{}`", path.display()))?;
+    let file: BundleFile = serde_json::from_str(&text).with_context(|| {
+        format!(
+            "`{}` is not what `guildhall authority bundle` prints",
+            path.display()
+        )
+    })?;
     Ok(TrustBundle {
         council: file.council,
         ca_pem: file.ca_pem,
@@ -244,10 +280,18 @@ mod tests {
     fn only_nodes_have_a_department() {
         let council: CouncilName = "northmoor".parse().unwrap();
         let of = |role, department: Option<&str>| {
-            peer(&council, role, "a", department.map(str::to_owned)).map(|p| p.to_string()).ok()
+            peer(&council, role, "a", department.map(str::to_owned))
+                .map(|p| p.to_string())
+                .ok()
         };
-        assert_eq!(of(Role::Node, Some("parking")).unwrap(), "spiffe://northmoor/parking/node/a");
-        assert_eq!(of(Role::Analyst, None).unwrap(), "spiffe://northmoor/council/analyst/a");
+        assert_eq!(
+            of(Role::Node, Some("parking")).unwrap(),
+            "spiffe://northmoor/parking/node/a"
+        );
+        assert_eq!(
+            of(Role::Analyst, None).unwrap(),
+            "spiffe://northmoor/council/analyst/a"
+        );
         assert!(of(Role::Node, None).is_none());
         assert!(of(Role::Node, Some("council")).is_none());
         assert!(of(Role::Gateway, Some("parking")).is_none());

@@ -36,7 +36,12 @@ pub async fn run(command: GatewayCommand) -> Result<()> {
                 .councils
                 .iter()
                 .find(|c| c.name == code.council)
-                .with_context(|| format!("no [[council]] describes `{}`, which gave the code", code.council))?;
+                .with_context(|| {
+                    format!(
+                        "no [[council]] describes `{}`, which gave the code",
+                        code.council
+                    )
+                })?;
             let peer = guildhall_gateway::enrol(
                 &code,
                 &home.authority,

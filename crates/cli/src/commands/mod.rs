@@ -22,7 +22,9 @@ fn clock() -> SharedClock {
 fn read_code(file: &Path) -> Result<EnrolmentCode> {
     let mut text = String::new();
     if file == Path::new("-") {
-        std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+        std::io::stdin()
+            .read_to_string(&mut text)
+            .context("cannot read standard input")?;
     } else {
         text = std::fs::read_to_string(file)
             .with_context(|| format!("cannot read `{}`", file.display()))?;

@@ -66,7 +66,11 @@ pub async fn run(command: NodeCommand) -> Result<()> {
             println!("enrolled as {peer}");
         }
         NodeCommand::Infer { file, dataset } => print!("{}", infer(&file, dataset)?),
-        NodeCommand::Import { config, spec, append } => import(&config, &spec, append).await?,
+        NodeCommand::Import {
+            config,
+            spec,
+            append,
+        } => import(&config, &spec, append).await?,
         NodeCommand::Publish { config, products } => {
             let node = Node::open(NodeConfig::load(&config)?, clock())?;
             for file in products {
@@ -84,7 +88,10 @@ pub async fn run(command: NodeCommand) -> Result<()> {
 }
 
 fn infer(file: &Path, dataset: Option<DatasetName>) -> Result<String> {
-    let options = InferOptions { dataset, ..InferOptions::default() };
+    let options = InferOptions {
+        dataset,
+        ..InferOptions::default()
+    };
     Ok(guildhall_store::import::infer(file, &options)?.toml)
 }
 
@@ -108,9 +115,18 @@ async fn import(config: &Path, spec: &Path, append: bool) -> Result<()> {
         .await;
     bar.finish_and_clear();
     let report = report?;
-    println!("{}: version {}, {} rows", spec.dataset, report.version, HumanCount(report.rows));
+    println!(
+        "{}: version {}, {} rows",
+        spec.dataset,
+        report.version,
+        HumanCount(report.rows)
+    );
     if report.rejects > 0 {
-        println!("{} rows were rejected, see {}", report.rejects, report.reject_file.as_deref().unwrap_or("-"));
+        println!(
+            "{} rows were rejected, see {}",
+            report.rejects,
+            report.reject_file.as_deref().unwrap_or("-")
+        );
     }
     Ok(())
 }
@@ -119,14 +135,21 @@ async fn publish(node: &Node, file: &Path) -> Result<()> {
     match node.publish(file).await {
         Ok(done) => {
             let product = done.product.product_ref();
-            let said = if done.unchanged { "unchanged" } else { "registered" };
+            let said = if done.unchanged {
+                "unchanged"
+            } else {
+                "registered"
+            };
             println!("{product}: version {}, {said}", done.product.version);
             Ok(())
         }
         Err(e) => {
             let help = e.help();
             let error = anyhow::Error::new(e);
-            Err(help.map_or_else(|| anyhow::anyhow!("{error:#}"), |h| anyhow::anyhow!("{error:#}\nhelp: {h}")))
+            Err(help.map_or_else(
+                || anyhow::anyhow!("{error:#}"),
+                |h| anyhow::anyhow!("{error:#}\nhelp: {h}"),
+            ))
         }
     }
 }

@@ -48,19 +48,26 @@ impl Endpoint {
     /// From the file that `guildhall demo --ready-file` writes; the first account unless named.
     pub fn from_ready_file(file: &Path, account: Option<&str>) -> Result<Self> {
         let shown = file.display();
-        let text = std::fs::read_to_string(file).with_context(|| format!("cannot read `{shown}`"))?;
-        let ready: serde_json::Value =
-            serde_json::from_str(&text).with_context(|| format!("`{shown}` is not a ready file"))?;
+        let text =
+            std::fs::read_to_string(file).with_context(|| format!("cannot read `{shown}`"))?;
+        let ready: serde_json::Value = serde_json::from_str(&text)
+            .with_context(|| format!("`{shown}` is not a ready file"))?;
         let field = |name: &str| {
-            ready[name].as_str().with_context(|| format!("`{shown}` has no `{name}`"))
+            ready[name]
+                .as_str()
+                .with_context(|| format!("`{shown}` has no `{name}`"))
         };
-        let accounts =
-            ready["accounts"].as_object().with_context(|| format!("`{shown}` has no `accounts`"))?;
+        let accounts = ready["accounts"]
+            .as_object()
+            .with_context(|| format!("`{shown}` has no `accounts`"))?;
         let (name, details) = match account {
             Some(name) => accounts
                 .get_key_value(name)
                 .with_context(|| format!("`{shown}` has no account `{name}`"))?,
-            None => accounts.iter().next().with_context(|| format!("`{shown}` has no account"))?,
+            None => accounts
+                .iter()
+                .next()
+                .with_context(|| format!("`{shown}` has no account"))?,
         };
         let password = details["password"]
             .as_str()
@@ -87,7 +94,10 @@ pub struct Refused {
 
 impl From<Status> for Refused {
     fn from(status: Status) -> Self {
-        Self { code: status.code(), message: status.message().to_owned() }
+        Self {
+            code: status.code(),
+            message: status.message().to_owned(),
+        }
     }
 }
 
@@ -123,7 +133,12 @@ impl Connection {
             .await
             .with_context(|| format!("cannot reach the gateway at `{address}`"))?;
         let client = FlightServiceClient::new(channel).max_decoding_message_size(MAX_MESSAGE);
-        let mut connection = Self { client, token: None, cookies: Vec::new(), purpose };
+        let mut connection = Self {
+            client,
+            token: None,
+            cookies: Vec::new(),
+            purpose,
+        };
         if let Some((name, password)) = &endpoint.account {
             connection.sign_in(name, password).await?;
         }
@@ -134,9 +149,9 @@ impl Connection {
         use base64::Engine as _;
         let basic = base64::engine::general_purpose::STANDARD.encode(format!("{name}:{password}"));
         let mut request = Request::new(futures::stream::iter([HandshakeRequest::default()]));
-        let value = format!("Basic {basic}").parse().map_err(|_| Status::invalid_argument(
-            "the account's name or password cannot be sent",
-        ))?;
+        let value = format!("Basic {basic}").parse().map_err(|_| {
+            Status::invalid_argument("the account's name or password cannot be sent")
+        })?;
         request.metadata_mut().insert("authorization", value);
         let response = self.client.handshake(request).await?;
         self.token = response.metadata().get("authorization").cloned();
@@ -156,7 +171,11 @@ impl Connection {
             metadata.insert("x-guildhall-purpose", value);
         }
         if !self.cookies.is_empty() {
-            let value = self.cookies.join("; ").parse().map_err(|_| unsendable("cookie"))?;
+            let value = self
+                .cookies
+                .join("; ")
+                .parse()
+                .map_err(|_| unsendable("cookie"))?;
             metadata.insert("cookie", value);
         }
         Ok(request)
@@ -165,9 +184,15 @@ impl Connection {
     /// Asks one statement.
     pub async fn query(&mut self, statement: &str) -> Result<Answer, Refused> {
         use prost::Message as _;
-        let command = CommandStatementQuery { query: statement.to_owned(), transaction_id: None };
+        let command = CommandStatementQuery {
+            query: statement.to_owned(),
+            transaction_id: None,
+        };
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        let info = self.client.get_flight_info(self.request(descriptor)?).await?;
+        let info = self
+            .client
+            .get_flight_info(self.request(descriptor)?)
+            .await?;
         self.keep_cookies(info.metadata());
         let info = info.into_inner();
         let schema = info
@@ -180,26 +205,41 @@ impl Connection {
             .next()
             .and_then(|e| e.ticket)
             .ok_or_else(|| Status::internal("the answer has no ticket"))?;
-        let data = self.client.do_get(self.request(ticket)?).await?.into_inner();
+        let data = self
+            .client
+            .do_get(self.request(ticket)?)
+            .await?
+            .into_inner();
         let (note, notes) = std::sync::mpsc::channel();
         let data = data.map_err(FlightError::from).inspect_ok(move |message| {
             if !message.app_metadata.is_empty() {
                 // Nobody listens once the answer has been dropped.
-                let _unheard = note.send(String::from_utf8_lossy(&message.app_metadata).into_owned());
+                let _unheard =
+                    note.send(String::from_utf8_lossy(&message.app_metadata).into_owned());
             }
         });
         let batches = FlightRecordBatchStream::new_from_flight_data(data).map_err(|e| match e {
             FlightError::Tonic(status) => Refused::from(*status),
-            other => Refused { code: tonic::Code::Internal, message: other.to_string() },
+            other => Refused {
+                code: tonic::Code::Internal,
+                message: other.to_string(),
+            },
         });
-        Ok(Answer { schema: schema.into(), batches: batches.boxed(), notes })
+        Ok(Answer {
+            schema: schema.into(),
+            batches: batches.boxed(),
+            notes,
+        })
     }
 
     fn keep_cookies(&mut self, metadata: &tonic::metadata::MetadataMap) {
         for cookie in metadata.get_all("set-cookie") {
-            let Some(pair) = cookie.to_str().ok().and_then(|c| c.split(';').next()) else { continue };
+            let Some(pair) = cookie.to_str().ok().and_then(|c| c.split(';').next()) else {
+                continue;
+            };
             let name = pair.split('=').next().unwrap_or(pair);
-            self.cookies.retain(|known| known.split('=').next() != Some(name));
+            self.cookies
+                .retain(|known| known.split('=').next() != Some(name));
             self.cookies.push(pair.trim().to_owned());
         }
     }

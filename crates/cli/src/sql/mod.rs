@@ -57,13 +57,18 @@ pub struct SqlArgs {
 pub async fn run(args: SqlArgs) -> Result<()> {
     let endpoint = endpoint(&args)?;
     let mut connection = Connection::open(&endpoint, args.purpose.clone()).await?;
-    let settings = Settings { format: args.format, quiet: args.quiet };
+    let settings = Settings {
+        format: args.format,
+        quiet: args.quiet,
+    };
     match args.command {
         None => shell::run(&mut connection, settings).await,
         Some(command) => {
             let text = if command == "-" {
                 let mut text = String::new();
-                std::io::stdin().read_to_string(&mut text).context("cannot read standard input")?;
+                std::io::stdin()
+                    .read_to_string(&mut text)
+                    .context("cannot read standard input")?;
                 text
             } else {
                 command
@@ -95,7 +100,11 @@ fn endpoint(args: &SqlArgs) -> Result<Endpoint> {
         endpoint.account = None;
         endpoint.certificate = Some((read(cert)?, read(key)?));
     } else if let Some(account) = &args.account {
-        let known = endpoint.account.take().filter(|(name, _)| name == account).map(|(_, p)| p);
+        let known = endpoint
+            .account
+            .take()
+            .filter(|(name, _)| name == account)
+            .map(|(_, p)| p);
         let password = match (&args.password_file, known) {
             (Some(file), _) => std::fs::read_to_string(file)
                 .with_context(|| format!("cannot read `{}`", file.display()))?
@@ -158,8 +167,20 @@ pub(crate) async fn answer(
 }
 
 /// Asks one statement and writes its answer to standard output, nothing else.
-pub async fn print_answer(connection: &mut Connection, statement: &str, format: Format) -> Result<()> {
-    answer(connection, statement, Settings { format, quiet: true }).await
+pub async fn print_answer(
+    connection: &mut Connection,
+    statement: &str,
+    format: Format,
+) -> Result<()> {
+    answer(
+        connection,
+        statement,
+        Settings {
+            format,
+            quiet: true,
+        },
+    )
+    .await
 }
 
 /// A spinner on standard error, if that is a terminal; it shows after half a second.

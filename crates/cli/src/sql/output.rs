@@ -29,7 +29,11 @@ pub(super) struct Sink<W: Write = BufWriter<Stdout>> {
 }
 
 enum Form<W: Write> {
-    Table { out: W, rows: Vec<Vec<String>>, shown: bool },
+    Table {
+        out: W,
+        rows: Vec<Vec<String>>,
+        shown: bool,
+    },
     Csv(arrow::csv::Writer<W>),
     Json(arrow::json::LineDelimitedWriter<W>),
 }
@@ -43,8 +47,16 @@ impl Sink {
 impl<W: Write> Sink<W> {
     fn to(out: W, format: Format, schema: SchemaRef) -> Self {
         let form = match format {
-            Format::Table => Form::Table { out, rows: Vec::new(), shown: false },
-            Format::Csv => Form::Csv(arrow::csv::WriterBuilder::new().with_header(true).build(out)),
+            Format::Table => Form::Table {
+                out,
+                rows: Vec::new(),
+                shown: false,
+            },
+            Format::Csv => Form::Csv(
+                arrow::csv::WriterBuilder::new()
+                    .with_header(true)
+                    .build(out),
+            ),
             Format::Json => Form::Json(arrow::json::LineDelimitedWriter::new(out)),
         };
         Self { schema, form }
@@ -63,7 +75,10 @@ impl<W: Write> Sink<W> {
                     .collect::<Result<Vec<_>, _>>()?;
                 for row in 0..batch.num_rows() {
                     rows.push(
-                        columns.iter().map(|c| c.value(row).try_to_string()).collect::<Result<_, _>>()?,
+                        columns
+                            .iter()
+                            .map(|c| c.value(row).try_to_string())
+                            .collect::<Result<_, _>>()?,
                     );
                     if rows.len() == TABLE_ROWS {
                         print_table(out, &self.schema, rows)?;
@@ -77,7 +92,11 @@ impl<W: Write> Sink<W> {
 
     pub(super) fn finish(self) -> Result<()> {
         match self.form {
-            Form::Table { mut out, mut rows, shown } => {
+            Form::Table {
+                mut out,
+                mut rows,
+                shown,
+            } => {
                 if !shown || !rows.is_empty() {
                     print_table(&mut out, &self.schema, &mut rows)?;
                 }
@@ -97,7 +116,11 @@ impl<W: Write> Sink<W> {
     }
 }
 
-fn print_table(out: &mut impl Write, schema: &SchemaRef, rows: &mut Vec<Vec<String>>) -> Result<()> {
+fn print_table(
+    out: &mut impl Write,
+    schema: &SchemaRef,
+    rows: &mut Vec<Vec<String>>,
+) -> Result<()> {
     let mut table = Table::new();
     table.load_preset(presets::UTF8_BORDERS_ONLY);
     table.set_header(schema.fields().iter().map(|f| f.name()));
@@ -124,7 +147,10 @@ mod tests {
 
     fn written(format: Format, empty: bool) -> String {
         let batch = RecordBatch::try_from_iter([
-            ("ward", Arc::new(StringArray::from(vec![Some("Kinson"), None])) as _),
+            (
+                "ward",
+                Arc::new(StringArray::from(vec![Some("Kinson"), None])) as _,
+            ),
             ("n", Arc::new(Int64Array::from(vec![Some(12), None])) as _),
         ])
         .unwrap();
@@ -145,13 +171,19 @@ mod tests {
 
     #[test]
     fn json_is_one_object_a_line() {
-        assert_eq!(written(Format::Json, false), "{\"ward\":\"Kinson\",\"n\":12}\n{}\n");
+        assert_eq!(
+            written(Format::Json, false),
+            "{\"ward\":\"Kinson\",\"n\":12}\n{}\n"
+        );
         assert_eq!(written(Format::Json, true), "");
     }
 
     #[test]
     fn a_suppressed_value_is_an_empty_cell_of_the_table() {
         let table = written(Format::Table, false);
-        assert!(table.contains("Kinson") && table.contains("12") && !table.contains('0'), "{table}");
+        assert!(
+            table.contains("Kinson") && table.contains("12") && !table.contains('0'),
+            "{table}"
+        );
     }
 }

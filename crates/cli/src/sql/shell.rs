@@ -26,7 +26,11 @@ pub(super) async fn run(connection: &mut Connection, mut settings: Settings) -> 
     println!("guildhall {}; \\? for help", env!("CARGO_PKG_VERSION"));
     let mut pending = String::new();
     loop {
-        let prompt = if pending.is_empty() { "guildhall> " } else { "      ...> " };
+        let prompt = if pending.is_empty() {
+            "guildhall> "
+        } else {
+            "      ...> "
+        };
         // Typing is done on a thread that may wait.
         let (line, back) = tokio::task::spawn_blocking(move || {
             let line = editor.readline(prompt);
@@ -60,7 +64,9 @@ pub(super) async fn run(connection: &mut Connection, mut settings: Settings) -> 
         }
     }
     if let Some(file) = &history {
-        editor.save_history(file).with_context(|| format!("cannot write `{}`", file.display()))?;
+        editor
+            .save_history(file)
+            .with_context(|| format!("cannot write `{}`", file.display()))?;
     }
     Ok(())
 }
@@ -99,8 +105,11 @@ async fn command(line: &str, connection: &mut Connection, settings: &mut Setting
 
 fn columns_of(product: &str) -> Option<String> {
     let parts: Vec<&str> = product.split('.').collect();
-    let [council, department, name] = parts.as_slice() else { return None };
-    let plain = |s: &&str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    let [council, department, name] = parts.as_slice() else {
+        return None;
+    };
+    let plain =
+        |s: &&str| !s.is_empty() && s.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     [council, department, name].into_iter().all(plain).then(|| {
         format!(
             "SELECT column_name, data_type FROM information_schema.columns WHERE table_catalog = '{council}' \
@@ -125,15 +134,17 @@ pub(super) fn statements(text: &str) -> Vec<String> {
                     }
                 }
             }
-            '-' if chars.peek() == Some(&'-') => {
-                while chars.next_if(|n| *n != '\n').is_some() {}
-            }
+            '-' if chars.peek() == Some(&'-') => while chars.next_if(|n| *n != '\n').is_some() {},
             ';' => found.push(std::mem::take(&mut current)),
             _ => current.push(c),
         }
     }
     found.push(current);
-    found.into_iter().map(|s| s.trim().to_owned()).filter(|s| !s.is_empty()).collect()
+    found
+        .into_iter()
+        .map(|s| s.trim().to_owned())
+        .filter(|s| !s.is_empty())
+        .collect()
 }
 
 /// Asks for a password on the terminal, without showing it.
@@ -155,13 +166,17 @@ pub(super) fn ask_password(account: &str) -> Result<String> {
     let mut editor: Editor<Hidden, rustyline::history::DefaultHistory> =
         Editor::new().context("cannot use this terminal")?;
     editor.set_helper(Some(Hidden));
-    editor.readline(&format!("password of {account}: ")).context("no password was given")
+    editor
+        .readline(&format!("password of {account}: "))
+        .context("no password was given")
 }
 
 fn history_file() -> Option<PathBuf> {
-    let state = std::env::var_os("XDG_STATE_HOME").map(PathBuf::from).or_else(|| {
-        std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
-    })?;
+    let state = std::env::var_os("XDG_STATE_HOME")
+        .map(PathBuf::from)
+        .or_else(|| {
+            std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".local/state"))
+        })?;
     let folder = state.join("guildhall");
     std::fs::create_dir_all(&folder).ok()?;
     Some(folder.join("history"))
