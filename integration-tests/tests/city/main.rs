@@ -7,4 +7,6 @@
 
 mod clients;
 mod federation;
+mod real_data;
 mod release;
+mod venv;
