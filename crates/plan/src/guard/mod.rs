@@ -10,6 +10,7 @@
 mod closed;
 mod ordinals;
 mod size;
+mod weight;
 
 use datafusion::sql::sqlparser::ast::{
     DescribeAlias, Expr, ObjectName, ObjectNamePart, Set, ShowStatementOptions, Statement,
@@ -33,10 +34,14 @@ pub struct StatementLimits {
     pub max_depth: usize,
     /// `SELECT`s.
     pub max_selects: usize,
-    /// `JOIN`s.
+    /// `JOIN`s, and tables parted by commas.
     pub max_joins: usize,
     /// `UNION`, `EXCEPT` and `INTERSECT`.
     pub max_set_operations: usize,
+    /// Tables and queries, one of a `WITH` as often as it is used.
+    pub max_relations: usize,
+    /// Grouping sets of one `SELECT`; a `CUBE` of six columns stands for 64.
+    pub max_grouping_sets: usize,
 }
 
 impl Default for StatementLimits {
@@ -49,6 +54,8 @@ impl Default for StatementLimits {
             max_selects: 64,
             max_joins: 32,
             max_set_operations: 32,
+            max_relations: 256,
+            max_grouping_sets: 64,
         }
     }
 }
@@ -177,7 +184,7 @@ pub fn guard(sql: &str, limits: &StatementLimits) -> Result<GuardedStatement, St
     match (statements.pop(), statements.is_empty()) {
         (None, _) => Err(StatementError::Empty),
         (Some(_), false) => Err(StatementError::Several),
-        (Some(statement), true) => close(statement),
+        (Some(statement), true) => close(statement, limits),
     }
 }
 
@@ -221,10 +228,13 @@ fn is_plain(found: &str) -> bool {
     word || (found.len() <= 2 && found.chars().all(|c| c.is_ascii_punctuation()))
 }
 
-fn close(mut statement: Statement) -> Result<GuardedStatement, StatementError> {
+fn close(
+    mut statement: Statement,
+    limits: &StatementLimits,
+) -> Result<GuardedStatement, StatementError> {
     match statement {
         Statement::Query(_) => {
-            check_parts(&statement)?;
+            check_parts(&statement, limits)?;
             ordinals::spell_out(&mut statement);
             Ok(GuardedStatement::Query(Box::new(statement)))
         }
@@ -240,7 +250,7 @@ fn close(mut statement: Statement) -> Result<GuardedStatement, StatementError> {
         } => match *inner {
             Statement::Query(_) => {
                 let mut inner = inner;
-                check_parts(&inner)?;
+                check_parts(&inner, limits)?;
                 ordinals::spell_out(&mut inner);
                 Ok(GuardedStatement::Explain {
                     analyze,
@@ -268,7 +278,7 @@ fn close(mut statement: Statement) -> Result<GuardedStatement, StatementError> {
         | Statement::ShowColumns {
             ref show_options, ..
         } if is_bare(show_options) => {
-            check_parts(&statement)?;
+            check_parts(&statement, limits)?;
             Ok(GuardedStatement::Query(Box::new(statement)))
         }
         Statement::ShowTables { .. } | Statement::ShowColumns { .. } => {
@@ -291,8 +301,12 @@ fn is_bare(options: &ShowStatementOptions) -> bool {
         && options.filter_position.is_none()
 }
 
-fn check_parts(statement: &Statement) -> Result<(), StatementError> {
-    match statement.visit(&mut closed::Closed) {
+fn check_parts(statement: &Statement, limits: &StatementLimits) -> Result<(), StatementError> {
+    let closed = statement.visit(&mut closed::Closed);
+    if let ControlFlow::Break(e) = closed {
+        return Err(e);
+    }
+    match statement.visit(&mut weight::Weight::new(limits)) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(e) => Err(e),
     }

@@ -320,3 +320,91 @@ fn order_by_a_number_stands_for_the_expression() {
         assert!(text(sql).ends_with(order), "{}", text(sql));
     }
 }
+
+/// A chain of `WITH` queries, each of which names the one before it twice.
+fn doubling(n: usize, between: &str) -> String {
+    let step = |i: usize| {
+        format!(
+            ", a{i} AS (SELECT l.x FROM a{p} l {between} a{p} r)",
+            p = i - 1
+        )
+    };
+    let steps: String = (1..n).map(step).collect();
+    format!("WITH a0 AS (SELECT 1 AS x){steps} SELECT x FROM a{}", n - 1)
+}
+
+#[test]
+fn a_query_of_a_with_counts_as_often_as_it_is_used() {
+    for between in [",", "CROSS JOIN"] {
+        ok(&doubling(5, between));
+        for n in [9, 20, 30] {
+            let refused = refused(&doubling(n, between));
+            assert!(
+                matches!(refused, StatementError::TooMany { limit: 256, .. }),
+                "{n}: {refused}"
+            );
+        }
+    }
+    let unions = "WITH a AS (SELECT 1 AS x UNION ALL SELECT 2), b AS (SELECT * FROM a UNION ALL SELECT * FROM a) SELECT * FROM b";
+    ok(unions);
+}
+
+#[test]
+fn a_light_query_of_the_same_name_does_not_hide_a_heavy_one() {
+    let heavy = doubling(7, ",");
+    let (with, select) = heavy.rsplit_once(" SELECT ").unwrap_or_default();
+    let sql = format!(
+        "{with}, b AS (SELECT 1 FROM a6 l, a6 r), c AS (WITH a6 AS (SELECT 1) SELECT 1 FROM a6), d AS (SELECT 1 FROM A6 l, a6 r) SELECT {select}"
+    );
+    assert!(matches!(
+        refused(&sql),
+        StatementError::TooMany { limit: 256, .. }
+    ));
+}
+
+#[test]
+fn tables_between_commas_are_joins() {
+    let tables = |n: usize| {
+        (0..n)
+            .map(|i| format!("t a{i}"))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
+    ok(&format!("SELECT 1 FROM {}", tables(33)));
+    for sql in [
+        format!("SELECT 1 FROM {}", tables(34)),
+        format!(
+            "SELECT 1 FROM ({0}) x, (SELECT 1 FROM {1}) y",
+            "SELECT 1",
+            tables(34)
+        ),
+    ] {
+        assert!(matches!(
+            refused(&sql),
+            StatementError::TooMany { what: "joins", .. }
+        ));
+    }
+}
+
+#[test]
+fn grouping_sets_are_counted_in_combination() {
+    ok("SELECT 1 FROM t GROUP BY CUBE (a, b, c, d, e, f)");
+    ok("SELECT 1 FROM t GROUP BY ROLLUP (a, b, c), d, GROUPING SETS ((e), (f), ())");
+    for keys in [
+        "CUBE (a, b, c, d, e, f, g)",
+        "CUBE (a, b, c, d), CUBE (e, f, g)",
+        "ROLLUP (a, b, c, d, e, f, g), CUBE (a, b, c, d)",
+    ] {
+        let refused = refused(&format!("SELECT 1 FROM t GROUP BY {keys}"));
+        assert!(
+            matches!(
+                refused,
+                StatementError::TooMany {
+                    what: "grouping sets",
+                    ..
+                }
+            ),
+            "{keys}: {refused}"
+        );
+    }
+}
