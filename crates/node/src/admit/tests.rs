@@ -194,6 +194,9 @@ async fn roles_that_do_not_ask_are_not_answered() {
         refused(node.send_as(peer, signed, &fragment).await).0,
         Code::PermissionDenied
     );
+    let last = node.runner.log.records().unwrap().pop().unwrap();
+    let last = String::from_utf8(last.bytes).unwrap();
+    assert!(last.contains("\"forbid\"") && last.contains(peer), "{last}");
 }
 
 #[tokio::test]

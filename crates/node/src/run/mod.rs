@@ -84,7 +84,9 @@ impl Runner {
         privacy: &mut Privacy,
     ) -> Result<Answer, RunError> {
         if !matches!(peer.role, Role::Gateway | Role::CleanRoom) {
-            return Err(RunError::Role { role: peer.role });
+            let error = RunError::Role { role: peer.role };
+            self.refused(peer, fragment, None, &error.to_string())?;
+            return Err(error);
         }
         let envelope = request.grant.ok_or(RunError::Missing { field: "grant" })?;
         let grant = match self.door.enter(envelope, peer, fragment, self.clock.now()) {
@@ -95,7 +97,13 @@ impl Runner {
             }
         };
         let turn = self.turns.take().await?;
-        let served = self.serve(&grant).await?;
+        let served = match self.serve(&grant).await {
+            Ok(served) => served,
+            Err(error) => {
+                self.refused(peer, fragment, Some(&grant), &error.to_string())?;
+                return Err(error);
+            }
+        };
         let admitted = match admit(
             grant.clone(),
             served,
