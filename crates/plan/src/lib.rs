@@ -20,4 +20,5 @@ pub mod profile;
 pub mod remote;
 mod semi_join;
 pub mod session;
+mod sides;
 mod split;

@@ -8,22 +8,20 @@
 use crate::cut;
 use crate::planner::{PlanError, Rows};
 use crate::remote::{Fragment, RemoteExec};
+use crate::sides::rows;
 use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::error::Result;
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::expr::InList;
-use datafusion::logical_expr::{Expr, Filter, JoinType, LogicalPlan, Operator};
+use datafusion::logical_expr::{Expr, Filter, LogicalPlan, Operator};
 use datafusion::physical_expr::PhysicalExpr;
 use datafusion::physical_expr::ScalarFunctionExpr;
 use datafusion::physical_expr::expressions::{
     BinaryExpr, CaseExpr, Column, DynamicFilterPhysicalExpr, InListExpr, Literal,
 };
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::physical_plan::aggregates::{AggregateExec, AggregateMode};
-use datafusion::physical_plan::filter::FilterExec;
 use datafusion::physical_plan::joins::HashJoinExec;
-use datafusion::physical_plan::union::UnionExec;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -35,7 +33,7 @@ pub(crate) const MAX_KEY_BYTES: usize = 16 << 20;
 const WORTH: f64 = 20_000.0;
 /// Rows that cost as much to fetch as one key costs to send: it is written, read, checked and
 /// planned by itself, where rows travel as columns.
-const ROWS_PER_KEY: f64 = 32.0;
+const ROWS_PER_KEY: f64 = 64.0;
 /// How far guesses may be off before waiting for the keys is not tried.
 const DOUBT: f64 = 4.0;
 
@@ -138,56 +136,6 @@ fn all_open(plan: &Arc<dyn ExecutionPlan>) -> bool {
         Ok(TreeNodeRecursion::Continue)
     });
     open && walked.is_ok()
-}
-
-/// Guesses the rows of a physical plan from those of its fragments.
-fn rows(plan: &Arc<dyn ExecutionPlan>) -> Rows {
-    if let Some(remote) = plan.downcast_ref::<RemoteExec>() {
-        return remote.part().rows;
-    }
-    if let Some(join) = plan.downcast_ref::<HashJoinExec>() {
-        let (left, right) = (rows(join.left()), rows(join.right()));
-        let matched = left.joined(right);
-        return match join.join_type() {
-            JoinType::LeftSemi | JoinType::LeftAnti | JoinType::LeftMark => Rows {
-                given: left.given.min(matched.given),
-                ..left
-            },
-            JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => Rows {
-                given: right.given.min(matched.given),
-                ..right
-            },
-            _ => matched,
-        };
-    }
-    let children = plan.children();
-    if plan.downcast_ref::<UnionExec>().is_some() {
-        return children.iter().fold(
-            Rows {
-                given: 0.0,
-                base: 1.0,
-            },
-            |a, child| {
-                let b = rows(child);
-                Rows {
-                    given: a.given + b.given,
-                    base: a.base.max(b.base),
-                }
-            },
-        );
-    }
-    let [only] = children.as_slice() else {
-        return Rows::exactly(1_000.0);
-    };
-    let input = rows(only);
-    if plan.downcast_ref::<FilterExec>().is_some() {
-        return input.times(0.3);
-    }
-    match plan.downcast_ref::<AggregateExec>() {
-        Some(a) if a.group_expr().is_empty() => Rows::exactly(1.0),
-        Some(a) if *a.mode() != AggregateMode::Partial => input.times(0.5),
-        _ => input,
-    }
 }
 
 impl SemiJoin {

@@ -5,6 +5,7 @@ use super::{PlanError, cast_stream};
 use crate::explain::Step;
 use crate::remote::{Fragment, FragmentRunner, RemoteExec, RemoteFragment};
 use crate::semi_join;
+use crate::sides::BuildSmaller;
 use async_trait::async_trait;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
@@ -19,6 +20,7 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{LogicalPlan, UserDefinedLogicalNode};
+use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::memory::MemoryStream;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use datafusion::physical_planner::{DefaultPhysicalPlanner, ExtensionPlanner, PhysicalPlanner};
@@ -169,6 +171,7 @@ fn execution_state(state: &SessionState, limits: &ExecuteLimits) -> EngineResult
     options
         .optimizer
         .enable_physical_uncorrelated_scalar_subquery = true;
+    options.optimizer.join_reordering = false;
     options.optimizer.enable_join_dynamic_filter_pushdown = true;
     options.optimizer.enable_topk_dynamic_filter_pushdown = false;
     options.optimizer.enable_aggregate_dynamic_filter_pushdown = false;
@@ -186,9 +189,12 @@ fn execution_state(state: &SessionState, limits: &ExecuteLimits) -> EngineResult
             DiskManagerBuilder::default().with_mode(DiskManagerMode::Disabled),
         )
         .build_arc()?;
+    let mut rules: Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>> = vec![Arc::new(BuildSmaller)];
+    rules.extend(state.physical_optimizers().iter().map(Arc::clone));
     Ok(SessionStateBuilder::new_from_existing(state.clone())
         .with_config(config)
         .with_runtime_env(runtime)
+        .with_physical_optimizer_rules(rules)
         .build())
 }
 
