@@ -34,8 +34,9 @@ const WORTH: f64 = 20_000.0;
 /// Rows that cost as much to fetch as one key costs to send: it is written, read, checked and
 /// planned by itself, where rows travel as columns.
 const ROWS_PER_KEY: f64 = 64.0;
-/// How far guesses may be off before waiting for the keys is not tried.
-const DOUBT: f64 = 4.0;
+/// How far guesses may be off before waiting for the keys is not tried. Waiting is cheap: the
+/// smaller side comes soon, and whether its keys are sent is decided when they are counted.
+const DOUBT: f64 = 32.0;
 
 /// What narrowing a fragment needs once the keys are known.
 pub(crate) struct SemiJoin {
