@@ -130,35 +130,28 @@ fn private_folder(folder: &Path) -> Result<(), DbError> {
     })
 }
 
-#[cfg(not(unix))]
+/// Makes the database's file if it is not there, readable by this user alone.
+// Invariant: a file that is there is not opened, except by SQLite. Closing any handle to a file
+// drops all of this process' locks on it; another process then takes itself for the last user
+// of the database, and removes the write-ahead log that this one goes on writing to.
 fn private_file(path: &Path) -> Result<(), DbError> {
-    std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(path)
-        .map(drop)
-        .map_err(|source| DbError::Folder {
-            path: path.to_owned(),
-            source,
-        })
-}
-
-#[cfg(unix)]
-fn private_file(path: &Path) -> Result<(), DbError> {
-    use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
     let failed = |source| DbError::Folder {
         path: path.to_owned(),
         source,
     };
-    std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(path)
+    let mut options = std::fs::OpenOptions::new();
+    options.create_new(true).write(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Ok(_) => {}
+        Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(e) => return Err(failed(e)),
+    }
+    #[cfg(unix)]
+    std::fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o600))
         .map_err(failed)?;
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(failed)
+    Ok(())
 }
 
 type Job = Box<dyn FnOnce(&Transaction<'_>) -> Reply + Send>;
@@ -352,6 +345,21 @@ mod tests {
             put(&db, name).await.unwrap();
         }
         assert_eq!(size(), before);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[tokio::test]
+    async fn opening_it_again_leaves_the_locks_of_who_has_it_open() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let db = Db::open(dir.path()).unwrap();
+        put(&db, "a").await.unwrap();
+        drop(open(dir.path()).unwrap());
+        let file = dir.path().join("authority.db");
+        let inode = format!(":{} ", file.metadata().unwrap().ino());
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let is_held = |line: &str| line.contains(&inode) && line.contains(" READ ");
+        assert!(locks.lines().any(is_held), "{locks}");
     }
 
     #[cfg(unix)]

@@ -54,12 +54,19 @@ impl Log {
         if let Some(folder) = file.parent() {
             std::fs::create_dir_all(folder).map_err(|source| LogError::File { source })?;
         }
-        std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
+        // Only SQLite opens a file that is there: closing another handle to it would drop this process' locks,
+        // and an import's process would take away the write-ahead log from under the serving one.
+        let made = std::fs::OpenOptions::new()
+            .create_new(true)
+            .write(true)
             .mode(0o600)
-            .open(file)
-            .map_err(|source| LogError::File { source })?;
+            .open(file);
+        match made.map(drop) {
+            Err(source) if source.kind() != std::io::ErrorKind::AlreadyExists => {
+                return Err(LogError::File { source });
+            }
+            _ => {}
+        }
         let db = Connection::open(file)?;
         db.busy_timeout(Duration::from_secs(5))?;
         // What was written outlives this process at any moment; a power cut may take the last records, and the
@@ -158,6 +165,21 @@ mod tests {
         }
         let records = b.records().unwrap();
         assert_eq!(verify_chain(&records).unwrap().len, 10);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn opening_it_again_leaves_the_locks_of_who_has_it_open() {
+        use std::os::unix::fs::MetadataExt;
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("audit.sqlite");
+        let log = Log::open(&file).unwrap();
+        log.append(&entry(), Timestamp::from_micros(0)).unwrap();
+        drop(Log::open(&file).unwrap());
+        let inode = format!(":{} ", file.metadata().unwrap().ino());
+        let locks = std::fs::read_to_string("/proc/locks").unwrap();
+        let is_held = |line: &str| line.contains(&inode) && line.contains(" READ ");
+        assert!(locks.lines().any(is_held), "{locks}");
     }
 
     #[test]
