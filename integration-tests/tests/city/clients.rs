@@ -18,7 +18,10 @@ async fn stock_python_clients_are_served() {
     city.city.ready().save(&ready).unwrap();
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     tokio::task::spawn_blocking(move || {
-        let known = [("GUILDHALL_READY_FILE", ready.as_path()), ("GUILDHALL_RAW_CITY", raw.as_path())];
+        let known = [
+            ("GUILDHALL_READY_FILE", ready.as_path()),
+            ("GUILDHALL_RAW_CITY", raw.as_path()),
+        ];
         pytest(&clients, &known)
     })
     .await
