@@ -230,14 +230,14 @@ async fn stream(
         let mut batches = bare::query(&mut bare, &statement("lineitem")).await?;
         let mut bytes = 0;
         while let Some(batch) = batches.next().await {
-            bytes += batch?.get_array_memory_size();
+            bytes += bytes_of(&batch?)?;
         }
         let plain = (bytes, started.elapsed());
         let started = Instant::now();
         let mut batches = side.connection.query(&statement(&product)).await?;
         let mut bytes = 0;
         while let Some(batch) = batches.next().await {
-            bytes += batch?.get_array_memory_size();
+            bytes += bytes_of(&batch?)?;
         }
         if round > 0 {
             plain_rates.push(rate(plain.0, plain.1));
