@@ -19,7 +19,6 @@ pub(crate) fn ratio(other: Duration, base: Duration) -> f64 {
 }
 
 pub(crate) fn geometric_mean(ratios: &[f64]) -> f64 {
-    #[expect(clippy::cast_precision_loss, reason = "a few dozen queries")]
     let count = ratios.len().max(1) as f64;
     (ratios.iter().map(|r| r.ln()).sum::<f64>() / count).exp()
 }

@@ -253,10 +253,6 @@ async fn stream(
     Ok(())
 }
 
-#[expect(
-    clippy::cast_precision_loss,
-    reason = "megabytes a second to three digits"
-)]
 fn rate(bytes: usize, time: Duration) -> f64 {
     bytes as f64 / 1e6 / time.as_secs_f64()
 }

@@ -91,8 +91,6 @@ impl Scale {
     /// `base` rows at scale 1.
     #[expect(
         clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        clippy::cast_precision_loss,
         reason = "counts of made-up rows, below 2^53"
     )]
     pub(crate) fn rows(self, base: u32) -> usize {

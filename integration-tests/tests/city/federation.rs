@@ -27,7 +27,6 @@ async fn a_union_over_four_councils_counts_every_row_once() {
     for council in all(&options) {
         let taken: Vec<i64> = council.occupancy.iter().map(|o| o.occupied).collect();
         let sum: i64 = taken.iter().sum();
-        #[expect(clippy::cast_precision_loss, reason = "small sums")]
         let mean = sum as f64 / taken.len() as f64;
         expected.push(format!(
             "{}|{}|{sum}|{}|{}|{mean}",
