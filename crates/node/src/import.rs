@@ -59,6 +59,17 @@ pub enum NodeImportError {
     },
 }
 
+impl NodeImportError {
+    /// What to do about it, where there is something.
+    #[must_use]
+    pub fn help(&self) -> Option<&'static str> {
+        match self {
+            Self::Import { source } => source.help(),
+            _ => None,
+        }
+    }
+}
+
 /// What imports need of a node.
 #[derive(Debug)]
 pub(crate) struct Importer<'a> {

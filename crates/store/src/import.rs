@@ -110,6 +110,15 @@ pub enum ImportError {
         #[source]
         source: NameError,
     },
+    /// The disk is full, or a file may not grow so large.
+    #[error("the disk that holds `{folder}` has no room for the rows")]
+    NoRoom {
+        /// The dataset's folder.
+        folder: String,
+        /// What the system said.
+        #[source]
+        source: std::io::Error,
+    },
     /// A part cannot be written.
     #[error("cannot write the rows")]
     Part {
@@ -152,6 +161,9 @@ impl ImportError {
             Self::Before { .. } => Some(
                 "append to a sound version; or remove the dataset's folder and import it whole",
             ),
+            Self::NoRoom { .. } => {
+                Some("make room there and import again; nothing of this import was kept")
+            }
             Self::Storage {
                 source: StorageError::Busy { .. },
             } => Some("wait until it has ended"),
@@ -247,6 +259,34 @@ pub struct ImportReport {
 
 /// Imports, and publishes the new version if all went well.
 pub async fn run(request: ImportRequest<'_>) -> Result<ImportReport, ImportError> {
+    let ImportRequest { storage, id, .. } = request;
+    import(request)
+        .await
+        .map_err(|error| match no_room(&error) {
+            Some(source) => ImportError::NoRoom {
+                folder: storage.describe(&storage::dataset_folder(&id.dataset)),
+                source,
+            },
+            None => error,
+        })
+}
+
+/// What the system said, if the cause of `error` is a disk without room.
+fn no_room(error: &(dyn std::error::Error + 'static)) -> Option<std::io::Error> {
+    use std::io::{Error, ErrorKind};
+    let found = std::iter::successors(Some(error), |e| e.source())
+        .filter_map(|e| e.downcast_ref::<Error>())
+        .find(|e| {
+            let kind = e.kind();
+            kind == ErrorKind::StorageFull
+                || kind == ErrorKind::QuotaExceeded
+                || kind == ErrorKind::FileTooLarge
+        })?;
+    let code = found.raw_os_error();
+    Some(code.map_or_else(|| found.kind().into(), Error::from_raw_os_error))
+}
+
+async fn import(request: ImportRequest<'_>) -> Result<ImportReport, ImportError> {
     let ImportRequest {
         spec, storage, id, ..
     } = request;

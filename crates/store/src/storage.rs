@@ -346,7 +346,8 @@ pub(crate) struct ImportLock {
     _file: Option<File>,
 }
 
-fn dataset_folder(dataset: &DatasetName) -> Path {
+/// Where all that belongs to a dataset lies.
+pub(crate) fn dataset_folder(dataset: &DatasetName) -> Path {
     Path::from(format!("datasets/{dataset}"))
 }
 

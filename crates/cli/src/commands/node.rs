@@ -114,7 +114,10 @@ async fn import(config: &Path, spec: &Path, append: bool) -> Result<()> {
         })
         .await;
     bar.finish_and_clear();
-    let report = report?;
+    let report = report.map_err(|e| {
+        let help = e.help();
+        with_help(e.into(), help)
+    })?;
     println!(
         "{}: version {}, {} rows",
         spec.dataset,
@@ -145,11 +148,15 @@ async fn publish(node: &Node, file: &Path) -> Result<()> {
         }
         Err(e) => {
             let help = e.help();
-            let error = anyhow::Error::new(e);
-            Err(help.map_or_else(
-                || anyhow::anyhow!("{error:#}"),
-                |h| anyhow::anyhow!("{error:#}\nhelp: {h}"),
-            ))
+            Err(with_help(e.into(), help))
         }
+    }
+}
+
+/// The error with a last line that says what to do about it.
+fn with_help<H: std::fmt::Display>(error: anyhow::Error, help: Option<H>) -> anyhow::Error {
+    match help {
+        Some(help) => anyhow::anyhow!("{error:#}\nhelp: {help}"),
+        None => error,
     }
 }

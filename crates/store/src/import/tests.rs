@@ -284,6 +284,14 @@ async fn a_store_that_fails_at_any_moment_leaves_the_version_before() {
             let spec = department.spec(PERMITS, "ward,holder,paid_pence\nEast,Ann,1\n");
             let result = department.import_spec(&spec, mode, None, &storage).await;
             let after = department.count().await.unwrap();
+            if let Err(error) = &result {
+                let said = error.to_string();
+                assert!(
+                    said.contains("datasets/permits` has no room"),
+                    "{n}: {said}"
+                );
+                assert!(error.help().is_some());
+            }
             if result.is_ok() {
                 assert_ne!(after, before, "published, and nothing to be seen");
                 if failing.used() <= n {

@@ -47,7 +47,7 @@ fn step(used: &AtomicUsize, fails_at: usize, is_dead_after: bool) -> object_stor
     if n == fails_at || (is_dead_after && n > fails_at) {
         return Err(object_store::Error::Generic {
             store: "failing",
-            source: "no space left on device".into(),
+            source: std::io::Error::from(std::io::ErrorKind::StorageFull).into(),
         });
     }
     Ok(())
