@@ -50,7 +50,10 @@ impl Door {
             .unwrap()
             .connect_lazy();
         let client = FlightServiceClient::new(channel).max_encoding_message_size(64 << 20);
-        Self { client, headers: Vec::new() }
+        Self {
+            client,
+            headers: Vec::new(),
+        }
     }
 
     /// Signed in as `account`, for `purpose`.
@@ -59,13 +62,17 @@ impl Door {
         let door = Self::of(&endpoint);
         let (name, password) = endpoint.account.unwrap();
         let token = door.sign_in(&name, &password).await.unwrap();
-        door.with("authorization", format!("Bearer {token}")).with("x-guildhall-purpose", purpose)
+        door.with("authorization", format!("Bearer {token}"))
+            .with("x-guildhall-purpose", purpose)
     }
 
     /// Trades a password for a token.
     pub(crate) async fn sign_in(&self, name: &str, password: &str) -> Result<String, String> {
         let mut client = FlightSqlServiceClient::new_from_inner(self.client.clone());
-        client.handshake(name, password).await.map_err(|e| e.to_string())?;
+        client
+            .handshake(name, password)
+            .await
+            .map_err(|e| e.to_string())?;
         Ok(client.token().cloned().unwrap())
     }
 
@@ -84,31 +91,53 @@ impl Door {
 
     async fn info(&self, command: impl ProstMessageExt) -> Result<FlightInfo, Status> {
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        Ok(self.client.clone().get_flight_info(self.request(descriptor)).await?.into_inner())
+        Ok(self
+            .client
+            .clone()
+            .get_flight_info(self.request(descriptor))
+            .await?
+            .into_inner())
     }
 
     /// The ticket for a statement's result.
     pub(crate) async fn ticket(&self, sql: &str) -> Result<Vec<u8>, Status> {
-        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let command = CommandStatementQuery {
+            query: sql.to_owned(),
+            transaction_id: None,
+        };
         Ok(ticket_of(self.info(command).await?))
     }
 
     /// The schema of a statement's result.
     pub(crate) async fn schema(&self, sql: &str) -> Result<(), Status> {
-        let command = CommandStatementQuery { query: sql.to_owned(), transaction_id: None };
+        let command = CommandStatementQuery {
+            query: sql.to_owned(),
+            transaction_id: None,
+        };
         let descriptor = FlightDescriptor::new_cmd(command.as_any().encode_to_vec());
-        self.client.clone().get_schema(self.request(descriptor)).await.map(drop)
+        self.client
+            .clone()
+            .get_schema(self.request(descriptor))
+            .await
+            .map(drop)
     }
 
     /// A handle for a prepared statement.
     pub(crate) async fn prepare(&self, sql: &str) -> Result<Vec<u8>, Status> {
-        let command =
-            ActionCreatePreparedStatementRequest { query: sql.to_owned(), transaction_id: None };
+        let command = ActionCreatePreparedStatementRequest {
+            query: sql.to_owned(),
+            transaction_id: None,
+        };
         let action = Action {
             r#type: "CreatePreparedStatement".to_owned(),
             body: command.as_any().encode_to_vec().into(),
         };
-        let mut results = self.client.clone().do_action(self.request(action)).await?.into_inner();
+        let mut results = self
+            .client
+            .clone()
+            .do_action(self.request(action))
+            .await?
+            .into_inner();
         let body = results.try_next().await?.unwrap().body;
         let made: ActionCreatePreparedStatementResult =
             Any::decode(body).unwrap().unpack().unwrap().unwrap();
@@ -117,8 +146,9 @@ impl Door {
 
     /// The ticket for the result of a prepared statement.
     pub(crate) async fn ticket_for(&self, handle: &[u8]) -> Result<Vec<u8>, Status> {
-        let command =
-            CommandPreparedStatementQuery { prepared_statement_handle: handle.to_vec().into() };
+        let command = CommandPreparedStatementQuery {
+            prepared_statement_handle: handle.to_vec().into(),
+        };
         Ok(ticket_of(self.info(command).await?))
     }
 
@@ -126,7 +156,8 @@ impl Door {
     pub(crate) async fn fetch(&self, ticket: &[u8]) -> Result<usize, Status> {
         let request = self.request(Ticket::new(ticket.to_vec()));
         let data = self.client.clone().do_get(request).await?.into_inner();
-        let batches = FlightRecordBatchStream::new_from_flight_data(data.map_err(FlightError::from));
+        let batches =
+            FlightRecordBatchStream::new_from_flight_data(data.map_err(FlightError::from));
         let batches: Vec<RecordBatch> = batches.try_collect().await.map_err(|e| match e {
             FlightError::Tonic(status) => *status,
             other => Status::unknown(other.to_string()),

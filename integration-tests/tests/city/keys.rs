@@ -18,7 +18,11 @@ use tonic::Code;
 const SQL: &str = "SELECT ward, occupied FROM northmoor.parking.occupancy";
 /// What [`SQL`] needs, the join of its view among it.
 const COVERED: [&str; 6] = [
-    "occupancy.", "occupancy.car_park", "occupancy.occupied", "car_parks.", "car_parks.car_park",
+    "occupancy.",
+    "occupancy.car_park",
+    "occupancy.occupied",
+    "car_parks.",
+    "car_parks.car_park",
     "car_parks.ward",
 ];
 
@@ -48,10 +52,15 @@ impl Town {
             ..Boot::new(&described, &folder.path().join("data"))
         };
         let city = boot(options).await.unwrap();
-        let gateway =
-            RogueGateway::of(&city, shared.clone(), "ana", "transport_planning").await;
+        let gateway = RogueGateway::of(&city, shared.clone(), "ana", "transport_planning").await;
         let parking = RogueNode::of(&city, &node("northmoor", "parking"), shared);
-        Self { city, clock, gateway, parking, _folder: folder }
+        Self {
+            city,
+            clock,
+            gateway,
+            parking,
+            _folder: folder,
+        }
     }
 
     fn rogue(&self, council: &str, department: &str) -> RogueNode {
@@ -61,7 +70,11 @@ impl Town {
     /// A fresh grant for [`SQL`], and the fragment that it is for.
     async fn granted(&self) -> (Fragment, Envelope) {
         let fragment = self.gateway.honest(SQL).await;
-        let grant = self.gateway.grant(&fragment, OutputClass::OpenRows).await.unwrap();
+        let grant = self
+            .gateway
+            .grant(&fragment, OutputClass::OpenRows)
+            .await
+            .unwrap();
         (fragment, grant)
     }
 
@@ -72,14 +85,23 @@ impl Town {
 
     async fn refused_to(&self, node: &RogueNode, loan: &Loan) -> (Code, String) {
         let refused = no(node.borrow(loan).await);
-        let last = authority_log(&self.city, node.peer.council.as_str()).pop().unwrap();
-        assert_eq!((last.event, last.decision), (Event::LendKeys, Decision::Forbid), "{refused:?}");
+        let last = authority_log(&self.city, node.peer.council.as_str())
+            .pop()
+            .unwrap();
+        assert_eq!(
+            (last.event, last.decision),
+            (Event::LendKeys, Decision::Forbid),
+            "{refused:?}"
+        );
         assert_eq!(last.peer.as_ref(), Some(&node.peer));
         refused
     }
 
     fn admin(&self) -> Admin {
-        let config = self.city.authority_config(&"northmoor".parse().unwrap()).unwrap();
+        let config = self
+            .city
+            .authority_config(&"northmoor".parse().unwrap())
+            .unwrap();
         Admin::open(&config.data).unwrap()
     }
 }
@@ -90,17 +112,33 @@ async fn keys_are_lent_for_the_grant_and_nothing_beside_it() {
     let (fragment, grant) = town.granted().await;
 
     // One column more, of the same dataset, of another one, of another product.
-    for more in ["occupancy.ts", "car_parks.name", "sessions.vehicle", "sessions."] {
+    for more in [
+        "occupancy.ts",
+        "car_parks.name",
+        "sessions.vehicle",
+        "sessions.",
+    ] {
         let columns: Vec<&str> = COVERED.iter().copied().chain([more]).collect();
         let loan = town.parking.request(&grant, &fragment, &columns).await;
         let (code, text) = town.refused(&loan).await;
         assert_eq!(code, Code::PermissionDenied, "{more}: {text}");
-        assert!(text.starts_with("the grant does not cover"), "{more}: {text}");
+        assert!(
+            text.starts_with("the grant does not cover"),
+            "{more}: {text}"
+        );
     }
     // The key of one column under the name of another.
-    let mut loan = town.parking.request(&grant, &fragment, &["occupancy.occupied"]).await;
-    let other = town.parking.request(&grant, &fragment, &["occupancy.ts"]).await;
-    loan.request.keys[0].age.clone_from(&other.request.keys[0].age);
+    let mut loan = town
+        .parking
+        .request(&grant, &fragment, &["occupancy.occupied"])
+        .await;
+    let other = town
+        .parking
+        .request(&grant, &fragment, &["occupancy.ts"])
+        .await;
+    loan.request.keys[0]
+        .age
+        .clone_from(&other.request.keys[0].age);
     assert_eq!(town.refused(&loan).await.0, Code::PermissionDenied);
 
     // Another node of the department's own council, with a grant that is not its own.
@@ -121,10 +159,16 @@ async fn keys_are_lent_for_the_grant_and_nothing_beside_it() {
     let mut wider: Grant = envelope::read_unverified(&grant).unwrap();
     wider.products[0].columns.insert("ts".parse().unwrap());
     let payload = wider.to_wire().encode_to_vec();
-    let altered = Envelope { payload, ..grant.clone() };
+    let altered = Envelope {
+        payload,
+        ..grant.clone()
+    };
     let own = envelope::sign(&wider, &town.parking.signer);
     for forged in [altered, own] {
-        let loan = town.parking.request(&forged, &fragment, &["occupancy.ts"]).await;
+        let loan = town
+            .parking
+            .request(&forged, &fragment, &["occupancy.ts"])
+            .await;
         let (code, text) = town.refused(&loan).await;
         assert_eq!(code, Code::PermissionDenied);
         assert!(text.contains("not signed by a key that counts"), "{text}");
@@ -132,7 +176,10 @@ async fn keys_are_lent_for_the_grant_and_nothing_beside_it() {
 
     // Nothing of it used the grant up; it is good once, for one borrower.
     let loan = town.parking.request(&grant, &fragment, &COVERED).await;
-    assert_eq!(town.parking.borrow(&loan).await.unwrap().len(), COVERED.len());
+    assert_eq!(
+        town.parking.borrow(&loan).await.unwrap().len(),
+        COVERED.len()
+    );
     let again = town.parking.request(&grant, &fragment, &COVERED).await;
     let (code, text) = town.refused(&again).await;
     assert_eq!(code, Code::FailedPrecondition);
@@ -155,7 +202,11 @@ async fn keys_end_with_the_council_the_account_the_gateway_and_the_node() {
     // The neighbour's grant, for the neighbour's node of the same name.
     let sql = SQL.replace("northmoor", "southmere");
     let theirs = town.gateway.honest(&sql).await;
-    let foreign = town.gateway.grant(&theirs, OutputClass::OpenRows).await.unwrap();
+    let foreign = town
+        .gateway
+        .grant(&theirs, OutputClass::OpenRows)
+        .await
+        .unwrap();
     let loan = town.parking.request(&foreign, &theirs, &COVERED).await;
     let (code, text) = town.refused(&loan).await;
     assert_eq!(code, Code::PermissionDenied, "{text}");
@@ -167,16 +218,35 @@ async fn keys_end_with_the_council_the_account_the_gateway_and_the_node() {
     assert_eq!(code, Code::PermissionDenied, "{text}");
 
     // Each is shut out after the grant was issued and before it was used.
-    town.admin().revoke_account(&"ana".parse().unwrap(), town.clock.now()).unwrap();
-    assert!(town.refused(&loan).await.1.contains("the account of this grant is closed"));
+    town.admin()
+        .revoke_account(&"ana".parse().unwrap(), town.clock.now())
+        .unwrap();
+    assert!(
+        town.refused(&loan)
+            .await
+            .1
+            .contains("the account of this grant is closed")
+    );
     no(town.gateway.grant(&fragment, OutputClass::OpenRows).await);
-    town.admin().revoke_peer(&town.gateway.peer, town.clock.now()).unwrap();
-    assert!(town.refused(&loan).await.1.contains("the gateway of this grant is revoked"));
+    town.admin()
+        .revoke_peer(&town.gateway.peer, town.clock.now())
+        .unwrap();
+    assert!(
+        town.refused(&loan)
+            .await
+            .1
+            .contains("the gateway of this grant is revoked")
+    );
     assert_eq!(
         no(town.gateway.grant(&fragment, OutputClass::OpenRows).await).0,
         Code::Unauthenticated
     );
-    town.admin().revoke_peer(&town.parking.peer, town.clock.now()).unwrap();
-    assert_eq!(no(town.parking.borrow(&loan).await).0, Code::Unauthenticated);
+    town.admin()
+        .revoke_peer(&town.parking.peer, town.clock.now())
+        .unwrap();
+    assert_eq!(
+        no(town.parking.borrow(&loan).await).0,
+        Code::Unauthenticated
+    );
     town.city.stop().await;
 }

@@ -5,8 +5,16 @@
     reason = "tests; clippy's own allowance does not reach helper functions"
 )]
 
+mod at_rest;
+mod bad_input;
+mod bad_statements;
 mod clients;
+mod door;
+mod faults;
 mod federation;
+mod keys;
+mod lying_gateway;
 mod real_data;
 mod release;
+mod rogue;
 mod venv;

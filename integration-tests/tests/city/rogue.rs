@@ -67,7 +67,10 @@ impl Fragment {
 
     /// The same reads, with other bytes.
     pub(crate) fn with_bytes(&self, bytes: Vec<u8>) -> Self {
-        Self { bytes, ..self.clone() }
+        Self {
+            bytes,
+            ..self.clone()
+        }
     }
 }
 
@@ -86,12 +89,20 @@ impl RogueGateway {
             })
             .collect();
         let password = &city.ready().accounts[account].password;
-        let token = authorities[&config.default_council].sign_in(account, password).await.unwrap();
-        let credential = Credential { kind: Some(credential::Kind::AccessToken(token)) };
+        let token = authorities[&config.default_council]
+            .sign_in(account, password)
+            .await
+            .unwrap();
+        let credential = Credential {
+            kind: Some(credential::Kind::AccessToken(token)),
+        };
         let purpose: Purpose = purpose.parse().unwrap();
         let mut offered = BTreeMap::new();
         for authority in authorities.values() {
-            let seen = authority.catalogue(credential.clone(), Some(&purpose)).await.unwrap();
+            let seen = authority
+                .catalogue(credential.clone(), Some(&purpose))
+                .await
+                .unwrap();
             for entry in seen.products {
                 let signed = envelope::decode(&entry.product).unwrap();
                 let product: Product = envelope::read_unverified(&signed).unwrap();
@@ -99,7 +110,15 @@ impl RogueGateway {
             }
         }
         let state = session(&offered);
-        Self { peer: identity.peer(), dialer, authorities, credential, purpose, offered, state }
+        Self {
+            peer: identity.peer(),
+            dialer,
+            authorities,
+            credential,
+            purpose,
+            offered,
+            state,
+        }
     }
 
     pub(crate) fn product(&self, name: &str) -> &Product {
@@ -107,7 +126,11 @@ impl RogueGateway {
     }
 
     fn offer(&self, name: &str) -> &(Product, String) {
-        self.offered.iter().find(|(p, _)| p.to_string() == name).map(|(_, offer)| offer).unwrap()
+        self.offered
+            .iter()
+            .find(|(p, _)| p.to_string() == name)
+            .map(|(_, offer)| offer)
+            .unwrap()
     }
 
     pub(crate) async fn plan(&self, sql: &str) -> LogicalPlan {
@@ -152,7 +175,12 @@ impl RogueGateway {
                 columns: r.columns.clone(),
             })
             .collect();
-        Fragment { bytes, products, node: first.node.clone(), address: address.clone() }
+        Fragment {
+            bytes,
+            products,
+            node: first.node.clone(),
+            address: address.clone(),
+        }
     }
 
     /// A grant for all that `fragment` reads, from the authority of its node's council.
@@ -161,7 +189,8 @@ impl RogueGateway {
         fragment: &Fragment,
         output: OutputClass,
     ) -> Result<Envelope, ClientError> {
-        self.ask(&fragment.node.council, self.wanted(fragment, output)).await
+        self.ask(&fragment.node.council, self.wanted(fragment, output))
+            .await
     }
 
     pub(crate) fn wanted(&self, fragment: &Fragment, output: OutputClass) -> FragmentWanted {
@@ -185,7 +214,10 @@ impl RogueGateway {
             query_id: "q-rogue".to_owned(),
             fragments: vec![wanted],
         };
-        Ok(self.authorities[council].issue_grants(request).await?.remove(0))
+        Ok(self.authorities[council]
+            .issue_grants(request)
+            .await?
+            .remove(0))
     }
 
     /// Has `fragment` run at its node under `grant`; what leaves.
@@ -203,7 +235,8 @@ impl RogueGateway {
         fragment: &Fragment,
         output: OutputClass,
     ) -> Result<RecordBatch, ClientError> {
-        self.send(fragment, self.grant(fragment, output).await?).await
+        self.send(fragment, self.grant(fragment, output).await?)
+            .await
     }
 }
 
@@ -245,11 +278,15 @@ fn session(offered: &BTreeMap<ProductRef, (Product, String)>) -> SessionState {
         });
         let schema = catalog.schema(name.department.as_str()).unwrap_or_else(|| {
             let schema: Arc<dyn SchemaProvider> = Arc::new(MemorySchemaProvider::new());
-            catalog.register_schema(name.department.as_str(), Arc::clone(&schema)).unwrap();
+            catalog
+                .register_schema(name.department.as_str(), Arc::clone(&schema))
+                .unwrap();
             schema
         });
         let table = Arc::new(EmptyTable::new(schema_of(product)));
-        schema.register_table(name.product.to_string(), table).unwrap();
+        schema
+            .register_table(name.product.to_string(), table)
+            .unwrap();
     }
     state
 }
@@ -272,7 +309,13 @@ impl RogueNode {
         let authority =
             AuthorityClient::new(&dialer, &config.authority.address, &config.council).unwrap();
         let signer = SigningKey::from_pkcs8(&load_signing_key(&dir).unwrap()).unwrap();
-        Self { peer: identity.peer(), dialer, signer, authority, data: config.data }
+        Self {
+            peer: identity.peer(),
+            dialer,
+            signer,
+            authority,
+            data: config.data,
+        }
     }
 
     /// A dataset as it lies on the node's disk.
@@ -299,9 +342,9 @@ impl RogueNode {
         for wanted in columns {
             let (dataset, column) = wanted.split_once('.').unwrap();
             let sealed = self.dataset(dataset).await;
-            let found = sealed.wrapped_keys().find(|(name, _)| {
-                name.column.as_ref().map_or("", |c| c.as_str()) == column
-            });
+            let found = sealed
+                .wrapped_keys()
+                .find(|(name, _)| name.column.as_ref().map_or("", |c| c.as_str()) == column);
             let (name, age) = found.unwrap();
             keys.push(KeyWanted {
                 dataset: dataset.to_owned(),
@@ -355,7 +398,9 @@ pub(crate) async fn read_column(
 ) -> Result<RecordBatch, DataFusionError> {
     let lent: Lent = Arc::new(OnceLock::from(keys.clone()));
     let table = SealedTable::new(Arc::clone(dataset), lent);
-    let frame = SessionContext::new().read_table(Arc::new(table))?.select_columns(&[column])?;
+    let frame = SessionContext::new()
+        .read_table(Arc::new(table))?
+        .select_columns(&[column])?;
     let schema = Arc::new(frame.schema().as_arrow().clone());
     Ok(concat_batches(&schema, &frame.collect().await?)?)
 }
@@ -368,9 +413,15 @@ pub(crate) fn no<T>(answer: Result<T, ClientError>) -> (Code, String) {
 
 /// The log of a council's authority, its chain checked.
 pub(crate) fn authority_log(city: &City, council: &str) -> Vec<Entry> {
-    let folder = city.authority_config(&council.parse().unwrap()).unwrap().data;
+    let folder = city
+        .authority_config(&council.parse().unwrap())
+        .unwrap()
+        .data;
     let mut entries = Vec::new();
-    Admin::open(&folder).unwrap().read_log(|_, entry| entries.push(entry)).unwrap();
+    Admin::open(&folder)
+        .unwrap()
+        .read_log(|_, entry| entries.push(entry))
+        .unwrap();
     entries
 }
 
