@@ -5,14 +5,14 @@ use crate::refusal::Refusal;
 use argon2::Argon2;
 use argon2::password_hash::rand_core::OsRng;
 use argon2::password_hash::{PasswordHash, PasswordHasher as _, PasswordVerifier as _, SaltString};
-use guildhall_model::{CouncilName, Principal, PrincipalName, Purpose, Timestamp};
+use guildhall_model::{CouncilName, PeerId, Principal, PrincipalName, Purpose, Timestamp};
 use guildhall_policy::Asker;
 use rusqlite::{Connection, OptionalExtension as _};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-/// Failed sign-ins an account may have before it has to wait.
+/// Failed sign-ins an account may have at one gateway before it has to wait there.
 const FREE_FAILURES: u32 = 5;
 /// How long it then waits before each further attempt.
 const WAIT: Duration = Duration::from_secs(30);
@@ -86,14 +86,21 @@ pub(crate) fn check(account: Option<Account>, password: &str) -> Result<Asker, R
 }
 
 /// Slows down guessing: after [`FREE_FAILURES`] an account waits [`WAIT`] between attempts.
+///
+/// Each gateway is counted apart, so that whoever fails at one locks nobody out at another.
 #[derive(Debug, Default)]
-pub(crate) struct Attempts(Mutex<HashMap<String, (u32, Timestamp)>>);
+pub(crate) struct Attempts(Mutex<HashMap<(String, PeerId), (u32, Timestamp)>>);
 
 impl Attempts {
-    /// Whether `account` may try now.
-    pub(crate) fn may_try(&self, account: &str, now: Timestamp) -> Result<(), Refusal> {
+    /// Whether `account` may try now, through `gateway`.
+    pub(crate) fn may_try(
+        &self,
+        account: &str,
+        gateway: &PeerId,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
         let failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        match failures.get(account) {
+        match failures.get(&(account.to_owned(), gateway.clone())) {
             Some((count, last)) if *count >= FREE_FAILURES && now < last.after(WAIT) => {
                 Err(Refusal::TooManySignIns {
                     until: last.after(WAIT),
@@ -104,20 +111,21 @@ impl Attempts {
     }
 
     /// Takes note of how an attempt went.
-    pub(crate) fn note(&self, account: &str, succeeded: bool, now: Timestamp) {
+    pub(crate) fn note(&self, account: &str, gateway: &PeerId, succeeded: bool, now: Timestamp) {
+        let key = (account.to_owned(), gateway.clone());
         let mut failures = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if succeeded {
-            failures.remove(account);
+            failures.remove(&key);
             return;
         }
-        if failures.len() >= REMEMBERED && !failures.contains_key(account) {
+        if failures.len() >= REMEMBERED && !failures.contains_key(&key) {
             failures.retain(|_, (_, last)| now < last.after(WAIT));
             // Full of names that fail now: whoever makes them up is kept busy hashing instead.
             if failures.len() >= REMEMBERED {
                 return;
             }
         }
-        let entry = failures.entry(account.to_owned()).or_insert((0, now));
+        let entry = failures.entry(key).or_insert((0, now));
         *entry = (entry.0.saturating_add(1), now);
     }
 }
@@ -158,12 +166,28 @@ mod tests {
     fn guessing_has_to_wait_after_five_failures() {
         let attempts = Attempts::default();
         let now = Timestamp::from_micros(0);
+        let gateway: PeerId = "spiffe://northmoor/council/gateway/gw".parse().unwrap();
         for _ in 0..FREE_FAILURES {
-            assert!(attempts.may_try("ana", now).is_ok());
-            attempts.note("ana", false, now);
+            assert!(attempts.may_try("ana", &gateway, now).is_ok());
+            attempts.note("ana", &gateway, false, now);
         }
-        assert!(attempts.may_try("ana", now).is_err());
-        assert!(attempts.may_try("bob", now).is_ok());
-        assert!(attempts.may_try("ana", now.after(WAIT)).is_ok());
+        assert!(attempts.may_try("ana", &gateway, now).is_err());
+        assert!(attempts.may_try("bob", &gateway, now).is_ok());
+        assert!(attempts.may_try("ana", &gateway, now.after(WAIT)).is_ok());
+    }
+
+    #[test]
+    fn failing_at_one_gateway_locks_nobody_out_at_another() {
+        let attempts = Attempts::default();
+        let now = Timestamp::from_micros(0);
+        let own: PeerId = "spiffe://northmoor/council/gateway/gw".parse().unwrap();
+        let stranger: PeerId = "spiffe://southmoor/council/gateway/gw".parse().unwrap();
+        for _ in 0..FREE_FAILURES {
+            attempts.note("ana", &stranger, false, now);
+        }
+        assert!(attempts.may_try("ana", &stranger, now).is_err());
+        assert!(attempts.may_try("ana", &own, now).is_ok());
+        attempts.note("ana", &own, true, now);
+        assert!(attempts.may_try("ana", &stranger, now).is_err());
     }
 }

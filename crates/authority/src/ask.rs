@@ -31,7 +31,7 @@ impl State {
         let (named, asker) = match &request.certificate {
             Some(chain) => (None, self.believing(now).certificate(chain, gateway)),
             None => {
-                self.password(&request.account, request.password, now)
+                self.password(gateway, &request.account, request.password, now)
                     .await?
             }
         };
@@ -48,7 +48,7 @@ impl State {
                 return Err(refusal);
             }
         };
-        let token = self.token(&asker, now)?;
+        let token = self.token(&asker, gateway, now)?;
         entry.decision = Decision::Permit;
         entry.principal = Some(asker.principal);
         self.record(entry, now).await?;
@@ -61,6 +61,7 @@ impl State {
     /// what was typed in its place may be anything, a password too.
     async fn password(
         &self,
+        gateway: &PeerId,
         account: &str,
         password: String,
         now: Timestamp,
@@ -72,7 +73,7 @@ impl State {
             .db
             .read(|c| accounts::find(c, self.council(), &name).map_err(Refusal::from))?;
         let named = found.as_ref().map(|f| f.asker.principal.clone());
-        if let Err(refusal) = self.attempts.may_try(account, now) {
+        if let Err(refusal) = self.attempts.may_try(account, gateway, now) {
             return Ok((named, Err(refusal)));
         }
         let _permit = self
@@ -83,16 +84,22 @@ impl State {
         let checked = tokio::task::spawn_blocking(move || accounts::check(found, &password))
             .await
             .map_err(|e| Refusal::internal(&e))?;
-        self.attempts.note(account, checked.is_ok(), now);
+        self.attempts.note(account, gateway, checked.is_ok(), now);
         Ok((named, checked))
     }
 
-    fn token(&self, asker: &Asker, now: Timestamp) -> Result<AccessToken, Refusal> {
+    fn token(
+        &self,
+        asker: &Asker,
+        gateway: &PeerId,
+        now: Timestamp,
+    ) -> Result<AccessToken, Refusal> {
         Ok(AccessToken {
             id: grants::random_id("t")?,
             principal: asker.principal.clone(),
             roles: asker.roles.iter().cloned().collect(),
             purposes: asker.purposes.iter().cloned().collect(),
+            gateway: gateway.clone(),
             not_before: now,
             expires: now.after(self.config.token_life()),
         })

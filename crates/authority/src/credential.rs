@@ -26,6 +26,8 @@ impl Believing<'_> {
     ///
     /// A principal of this council is looked up, so that a revoked account has nothing from the
     /// moment it is revoked; of another council's principal, its token is all that is known.
+    // Invariant: a token is believed only of the gateway that it was given through. Every
+    // council that a gateway asks has seen it.
     pub(crate) fn asker(
         &self,
         credential: Option<wire::Credential>,
@@ -35,12 +37,12 @@ impl Believing<'_> {
             why: "none was given",
         };
         match credential.and_then(|c| c.kind).ok_or(missing)? {
-            wire::credential::Kind::AccessToken(envelope) => self.token(&envelope),
+            wire::credential::Kind::AccessToken(envelope) => self.token(&envelope, gateway),
             wire::credential::Kind::Certificate(chain) => self.certificate(&chain, gateway),
         }
     }
 
-    fn token(&self, envelope: &Envelope) -> Result<Asker, Refusal> {
+    fn token(&self, envelope: &Envelope, gateway: &PeerId) -> Result<Asker, Refusal> {
         let bad = |why| Refusal::Credential { why };
         let council = claimed_council(envelope).ok_or(bad("it is not an access token"))?;
         let signers: Vec<VerifyingKey> = self
@@ -56,12 +58,22 @@ impl Believing<'_> {
         let token = token::verify(envelope, &signers, &check).map_err(|_| {
             bad("the access token is not one of a trusted council, or has expired; sign in again")
         })?;
+        if token.gateway != *gateway {
+            return Err(bad(
+                "the access token was given through another gateway; sign in through this one",
+            ));
+        }
         if council == *self.council {
             return self.own(&token.principal.name);
         }
         Ok(Asker {
             principal: token.principal.clone(),
-            roles: token.roles.iter().cloned().collect(),
+            // Another council's word makes nobody our analyst.
+            roles: token
+                .roles
+                .iter()
+                .map(|r| format!("{council}/{r}"))
+                .collect(),
             purposes: token.purposes.iter().cloned().collect(),
         })
     }

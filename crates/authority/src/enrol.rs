@@ -3,6 +3,7 @@
 use crate::admin;
 use crate::log;
 use crate::refusal::Refusal;
+use crate::register;
 use crate::state::State;
 use guildhall_audit::{Decision, Entry, Event};
 use guildhall_grant::VerifyingKey;
@@ -37,6 +38,8 @@ impl State {
                     )
                     .optional()?;
                 let peer: PeerId = peer.and_then(|p| p.parse().ok()).ok_or(Refusal::Code)?;
+                let host_names = serde_json::to_string(&request.host_names)
+                    .map_err(|e| Refusal::internal(&e))?;
                 let signing_key = signing_key(&peer, request.signing_key)?;
                 let certificate = state.certificate(&peer, &request.csr, &request.host_names, now)?;
                 tx.execute(
@@ -45,10 +48,11 @@ impl State {
                 )?;
                 // Invariant: nothing here brings back a peer that was revoked.
                 let enrolled = tx.execute(
-                    "INSERT INTO peers (id, signing_key, enrolled_us) VALUES (?1, ?2, ?3)
+                    "INSERT INTO peers (id, signing_key, enrolled_us, host_names) VALUES (?1, ?2, ?3, ?4)
                      ON CONFLICT (id) DO UPDATE SET signing_key = excluded.signing_key,
-                     enrolled_us = excluded.enrolled_us WHERE revoked_us IS NULL",
-                    params![peer.to_string(), signing_key, now.as_micros()],
+                     enrolled_us = excluded.enrolled_us, host_names = excluded.host_names
+                     WHERE revoked_us IS NULL",
+                    params![peer.to_string(), signing_key, now.as_micros(), host_names],
                 )?;
                 if enrolled == 0 {
                     return Err(Refusal::Code);
@@ -63,14 +67,21 @@ impl State {
             .await
     }
 
-    /// A fresh certificate for the same name.
+    /// A fresh certificate for the same name, and for host names of the enrolment alone: whoever
+    /// holds a certificate cannot have it pose as another door.
     pub(crate) async fn renew(
         &self,
         peer: PeerId,
         request: &wire::RenewRequest,
     ) -> Result<wire::RenewResponse, Refusal> {
         let now = self.clock.now();
-        check_host_names(&request.host_names)?;
+        let enrolled = self.db.read(|c| register::host_names(c, &peer))?;
+        if let Some(other) = request.host_names.iter().find(|n| !enrolled.contains(n)) {
+            let why = format!(
+                "`{other}` is not one that it enrolled with; enrol again with a fresh code"
+            );
+            return Err(Refusal::invalid("host_names", why));
+        }
         let certificate = self.certificate(&peer, &request.csr, &request.host_names, now)?;
         let entry = Entry {
             peer: Some(peer),

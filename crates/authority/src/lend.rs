@@ -11,6 +11,7 @@
 use crate::accounts;
 use crate::db::{Db, DbError};
 use crate::log;
+use crate::publish;
 use crate::refusal::Refusal;
 use crate::register;
 use crate::state::State;
@@ -303,7 +304,7 @@ impl State {
     }
 
     /// Refuses any key that the grant's columns do not need, by the products as they are
-    /// registered now.
+    /// registered now, and any of a dataset that another node holds.
     fn check_cover(
         &self,
         node: &PeerId,
@@ -340,7 +341,12 @@ impl State {
                 return Err(Refusal::NotCovered(what));
             }
         }
-        Ok(())
+        let named: BTreeSet<&DatasetName> = wanted.keys.keys().map(|k| &k.dataset).collect();
+        self.db.read(|c| {
+            named
+                .iter()
+                .try_for_each(|d| publish::check_holder(c, node, d))
+        })
     }
 
     /// Refuses a replay before any key is unwrapped for it; [`record_loan`] is what decides.

@@ -22,6 +22,9 @@ const LONGEST_ADDRESS: usize = 300;
 
 impl State {
     /// The recipient of one of the node's own datasets, made on first request.
+    ///
+    /// A dataset stays with the node that first opened it. Once that is revoked, the first of
+    /// its department to open it takes its place.
     pub(crate) async fn open_dataset(
         self: &Arc<Self>,
         node: PeerId,
@@ -32,30 +35,32 @@ impl State {
             .dataset
             .parse()
             .map_err(|e| Refusal::invalid("dataset", e))?;
-        let recipient = self
-            .db
-            .write(move |tx| {
-                if let Some(known) = register::recipient(tx, &node.department, &dataset)? {
-                    return Ok(known);
-                }
-                let identity = DatasetIdentity::generate();
-                let recipient = identity.recipient().to_string();
-                let sealed = identity
-                    .seal_to(&state.root.recipients())
-                    .map_err(|e| Refusal::internal(&e))?;
-                tx.execute(
-                    "INSERT INTO datasets (department, dataset, recipient, sealed) VALUES (?1, ?2, ?3, ?4)",
-                    params![node.department.as_str(), dataset.as_str(), recipient, sealed],
-                )?;
-                let entry = Entry {
-                    peer: Some(node),
-                    dataset: Some(dataset),
-                    ..Entry::new(Event::OpenDataset, Decision::Permit)
-                };
-                log::append(tx, &entry, now)?;
-                Ok::<_, Refusal>(recipient)
-            })
-            .await?;
+        let recipient =
+            self.db
+                .write(move |tx| {
+                    let recipient = match register::dataset(tx, &node.department, &dataset)? {
+                        Some(known) if known.node == node => return Ok(known.recipient),
+                        Some(known) if register::is_enrolled(tx, &known.node)? => {
+                            return Err(held_by(&dataset, &known.node));
+                        }
+                        Some(known) => {
+                            tx.execute(
+                            "UPDATE datasets SET node = ?3 WHERE department = ?1 AND dataset = ?2",
+                            [node.department.as_str(), dataset.as_str(), &node.to_string()],
+                        )?;
+                            known.recipient
+                        }
+                        None => new_dataset(&state, tx, &node, &dataset)?,
+                    };
+                    let entry = Entry {
+                        peer: Some(node),
+                        dataset: Some(dataset),
+                        ..Entry::new(Event::OpenDataset, Decision::Permit)
+                    };
+                    log::append(tx, &entry, now)?;
+                    Ok::<_, Refusal>(recipient)
+                })
+                .await?;
         Ok(wire::OpenDatasetResponse { recipient })
     }
 
@@ -83,9 +88,13 @@ impl State {
             .dataset
             .parse()
             .map_err(|e| Refusal::invalid("dataset", e))?;
-        let latest = self
-            .db
-            .read(|c| register::latest_manifest(c, &node.department, &dataset))?;
+        let latest = self.db.read(|c| {
+            match register::dataset(c, &node.department, &dataset)? {
+                Some(known) if known.node != *node => return Err(held_by(&dataset, &known.node)),
+                _ => {}
+            }
+            Ok::<_, Refusal>(register::latest_manifest(c, &node.department, &dataset)?)
+        })?;
         Ok(latest.map_or_else(
             wire::LatestManifestResponse::default,
             |(version, digest)| wire::LatestManifestResponse {
@@ -181,9 +190,7 @@ fn record_manifest(
         .dataset
         .parse()
         .map_err(|e| Refusal::invalid("manifest.dataset", e))?;
-    if register::recipient(tx, &node.department, &dataset)?.is_none() {
-        return Err(unopened(&dataset));
-    }
+    check_holder(tx, node, &dataset)?;
     let digest = envelope::digest(manifest);
     let latest = register::latest_manifest(tx, &node.department, &dataset)?;
     if latest == Some((stated.version, digest)) {
@@ -214,9 +221,50 @@ fn record_manifest(
     Ok(log::append(tx, &entry, now)?)
 }
 
-fn unopened(dataset: &DatasetName) -> Refusal {
+/// Makes the identity of a dataset that `node` then holds; gives its recipient.
+fn new_dataset(
+    state: &State,
+    tx: &Transaction<'_>,
+    node: &PeerId,
+    dataset: &DatasetName,
+) -> Result<String, Refusal> {
+    let identity = DatasetIdentity::generate();
+    let recipient = identity.recipient().to_string();
+    let sealed = identity
+        .seal_to(&state.root.recipients())
+        .map_err(|e| Refusal::internal(&e))?;
+    tx.execute(
+        "INSERT INTO datasets (department, dataset, node, recipient, sealed)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
+        params![
+            node.department.as_str(),
+            dataset.as_str(),
+            node.to_string(),
+            recipient,
+            sealed
+        ],
+    )?;
+    Ok(recipient)
+}
+
+/// Refuses a dataset that `node` does not hold, be it a neighbour's of the same department.
+pub(crate) fn check_holder(
+    connection: &Connection,
+    node: &PeerId,
+    dataset: &DatasetName,
+) -> Result<(), Refusal> {
+    match register::dataset(connection, &node.department, dataset)? {
+        None => Err(Refusal::Precondition(format!(
+            "dataset `{dataset}` has no recipient yet; open it first"
+        ))),
+        Some(known) if known.node != *node => Err(held_by(dataset, &known.node)),
+        Some(_) => Ok(()),
+    }
+}
+
+fn held_by(dataset: &DatasetName, node: &PeerId) -> Refusal {
     Refusal::Precondition(format!(
-        "dataset `{dataset}` has no recipient yet; open it first"
+        "dataset `{dataset}` is held by {node}; choose another name, or have that node revoked and import the dataset here"
     ))
 }
 
@@ -248,9 +296,7 @@ fn register_product(
         return Err(Refusal::invalid("product.purposes", why));
     }
     for dataset in datasets(&product) {
-        if register::recipient(tx, &node.department, dataset)?.is_none() {
-            return Err(unopened(dataset));
-        }
+        check_holder(tx, node, dataset)?;
     }
     let reference = product.product_ref();
     let digest = envelope::digest(signed);

@@ -53,19 +53,49 @@ pub(crate) fn address(connection: &Connection, node: &PeerId) -> Result<Option<S
         .flatten())
 }
 
-/// The recipient of a dataset, if it has one.
-pub(crate) fn recipient(
+/// A dataset that has keys.
+#[derive(Debug)]
+pub(crate) struct Dataset {
+    pub(crate) recipient: String,
+    /// The one node that holds it.
+    pub(crate) node: PeerId,
+}
+
+/// A dataset, if it has been opened.
+pub(crate) fn dataset(
     connection: &Connection,
     department: &DepartmentName,
     dataset: &DatasetName,
-) -> Result<Option<String>, DbError> {
-    Ok(connection
+) -> Result<Option<Dataset>, DbError> {
+    let row: Option<(String, String)> = connection
+        .prepare_cached(
+            "SELECT recipient, node FROM datasets WHERE department = ?1 AND dataset = ?2",
+        )?
+        .query_row([department.as_str(), dataset.as_str()], |r| {
+            Ok((r.get(0)?, r.get(1)?))
+        })
+        .optional()?;
+    row.map(|(recipient, node)| {
+        let corrupt = |_| DbError::Corrupt { what: "dataset" };
+        let node = node.parse().map_err(corrupt)?;
+        Ok(Dataset { recipient, node })
+    })
+    .transpose()
+}
+
+/// The host names that `peer` enrolled with.
+pub(crate) fn host_names(connection: &Connection, peer: &PeerId) -> Result<Vec<String>, DbError> {
+    let names: Option<String> = connection
         .query_row(
-            "SELECT recipient FROM datasets WHERE department = ?1 AND dataset = ?2",
-            [department.as_str(), dataset.as_str()],
+            "SELECT host_names FROM peers WHERE id = ?1",
+            [peer.to_string()],
             |r| r.get(0),
         )
-        .optional()?)
+        .optional()?;
+    let corrupt = |_| DbError::Corrupt { what: "peer" };
+    names.map_or(Ok(Vec::new()), |n| {
+        serde_json::from_str(&n).map_err(corrupt)
+    })
 }
 
 /// The newest manifest of a dataset.

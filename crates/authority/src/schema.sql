@@ -26,6 +26,8 @@ CREATE TABLE peers (
     id TEXT PRIMARY KEY,
     signing_key BLOB,
     address TEXT,
+    -- JSON list: those of its enrolment, which a renewal cannot add to
+    host_names TEXT NOT NULL DEFAULT '[]',
     enrolled_us INTEGER NOT NULL,
     revoked_us INTEGER
 ) STRICT;
@@ -47,6 +49,8 @@ CREATE TABLE trust (
 CREATE TABLE datasets (
     department TEXT NOT NULL,
     dataset TEXT NOT NULL,
+    -- the one node that holds it
+    node TEXT NOT NULL,
     recipient TEXT NOT NULL,
     -- the age identity, age-encrypted to the council root
     sealed BLOB NOT NULL,

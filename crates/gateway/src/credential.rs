@@ -264,6 +264,7 @@ pub(crate) mod tests {
             },
             roles: vec!["analyst".into()],
             purposes: purposes.iter().map(|p| p.parse().unwrap()).collect(),
+            gateway: "spiffe://northmoor/council/gateway/gw".parse().unwrap(),
             not_before: now(),
             expires: now().after(Duration::from_secs(600)),
         };

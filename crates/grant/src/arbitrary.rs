@@ -62,6 +62,7 @@ pub(crate) fn a_token() -> AccessToken {
         principal: a_principal(),
         roles: vec!["analyst".into()],
         purposes: vec![n("transport_planning")],
+        gateway: n("spiffe://northmoor/council/gateway/gw-1"),
         not_before: start(),
         expires: start().after(LIFE),
     }
@@ -198,9 +199,10 @@ prop_compose! {
         principal in principal(),
         roles in vec("[a-z ]{1,8}", 0..4),
         purposes in vec(sql_name(), 0..4),
+        gateway in peer(),
         (not_before, expires) in span(),
     ) -> AccessToken {
-        AccessToken { id, principal, roles, purposes, not_before, expires }
+        AccessToken { id, principal, roles, purposes, gateway, not_before, expires }
     }
 }
 

@@ -1,11 +1,15 @@
 //! Access tokens: what a principal shows after it signed in.
+//!
+//! A gateway shows its callers' tokens to every council it asks. So a token names the gateway
+//! that it was given through, and is nothing in the hands of another: an authority compares it
+//! with the peer that calls, which [`verify`] cannot know.
 
 use crate::envelope::{self, EnvelopeError, Statement};
 use crate::grant::CLOCK_SKEW;
 use crate::grant::wire::{principal_from_wire, principal_to_wire};
 use crate::key::VerifyingKey;
 use crate::wire::{self, WireError};
-use guildhall_model::{CouncilName, Principal, Purpose, Timestamp};
+use guildhall_model::{CouncilName, PeerId, Principal, Purpose, Timestamp};
 use guildhall_proto::envelope::v1 as envelope_proto;
 use guildhall_proto::grant::v1 as proto;
 use std::ops::Deref;
@@ -21,6 +25,8 @@ pub struct AccessToken {
     pub roles: Vec<String>,
     /// The purposes that it may name.
     pub purposes: Vec<Purpose>,
+    /// The only gateway that may show it: the one it was given through.
+    pub gateway: PeerId,
     /// From when it counts.
     pub not_before: Timestamp,
     /// Until when it counts.
@@ -168,6 +174,7 @@ impl Statement for AccessToken {
             purposes: self.purposes.iter().map(ToString::to_string).collect(),
             not_before_us: self.not_before.as_micros(),
             expires_us: self.expires.as_micros(),
+            gateway: self.gateway.to_string(),
         }
     }
 
@@ -198,6 +205,7 @@ impl Statement for AccessToken {
                 .iter()
                 .map(|p| wire::name("purposes", p))
                 .collect::<Result<_, _>>()?,
+            gateway: wire::peer("gateway", &w.gateway)?,
             not_before,
             expires,
         })
@@ -268,6 +276,21 @@ mod tests {
                 source: EnvelopeError::NotSigned
             }
         );
+    }
+
+    #[test]
+    fn a_token_that_names_no_gateway_is_none() {
+        let wire = proto::AccessToken {
+            gateway: String::new(),
+            ..a_token().to_wire()
+        };
+        assert!(matches!(
+            AccessToken::from_wire(wire),
+            Err(WireError::Peer {
+                field: "gateway",
+                ..
+            })
+        ));
     }
 
     #[test]

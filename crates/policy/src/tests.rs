@@ -44,7 +44,7 @@ fn matrix(set: &Policies, actions: &[Action], askers: usize) -> String {
     );
     let all = [
         asker("northmoor/ana", &["analyst"]),
-        asker("southmoor/bo", &["analyst"]),
+        asker("southmoor/bo", &["southmoor/analyst"]),
         asker("northmoor/loader", &["service"]),
         asker("northmoor/nobody", &[]),
     ];

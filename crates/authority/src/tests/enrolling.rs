@@ -171,6 +171,32 @@ async fn a_peer_of_the_wrong_role_or_a_stranger_is_not_admitted() {
 }
 
 #[tokio::test]
+async fn a_renewal_adds_no_host_name() {
+    let town = Town::new().await;
+    let peer: PeerId = "spiffe://northmoor/council/gateway/g2".parse().unwrap();
+    let code = town.admin().invite(&peer, town.clock.now()).unwrap();
+    let request = wire::EnrolRequest {
+        host_names: vec!["data.northmoor.example".to_owned()],
+        ..enrol_request(&code.to_string(), None)
+    };
+    town.state.enrol(request).await.unwrap();
+    let renew = async |names: &[&str]| {
+        let request = wire::RenewRequest {
+            csr: new_key_and_csr().unwrap().1,
+            host_names: names.iter().map(|n| (*n).to_owned()).collect(),
+        };
+        town.state.renew(peer.clone(), &request).await
+    };
+    assert!(renew(&["data.northmoor.example"]).await.is_ok());
+    assert!(renew(&[]).await.is_ok());
+    let refused = renew(&["data.northmoor.example", "pay.northmoor.example"]).await;
+    assert_eq!(
+        refused.unwrap_err().to_string(),
+        "`host_names` is not valid: `pay.northmoor.example` is not one that it enrolled with; enrol again with a fresh code"
+    );
+}
+
+#[tokio::test]
 async fn a_renewed_certificate_has_the_same_name_and_a_later_end() {
     let town = Town::new().await;
     town.clock.advance(Duration::from_secs(5 * 86_400));

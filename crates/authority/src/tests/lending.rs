@@ -273,6 +273,20 @@ async fn a_dataset_of_another_department_is_not_lent_under_its_name() {
 }
 
 #[tokio::test]
+async fn a_dataset_that_another_node_holds_is_not_lent() {
+    let town = Town::with_product().await;
+    let loan = Loan::honest(&town).await;
+    let other = "spiffe://northmoor/parking/node/n2";
+    rusqlite::Connection::open(town.dir.path().join("data/authority.db"))
+        .unwrap()
+        .execute("UPDATE datasets SET node = ?1", [other])
+        .unwrap();
+    let refused = loan.refused(&town).await;
+    let held = format!("dataset `sessions` is held by {other}");
+    assert!(refused.starts_with(&held), "{refused}");
+}
+
+#[tokio::test]
 async fn a_request_that_is_no_request_is_refused() {
     let town = Town::with_product().await;
     let mut loan = Loan::honest(&town).await;

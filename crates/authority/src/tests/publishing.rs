@@ -124,6 +124,44 @@ async fn a_dataset_has_one_recipient_for_good() {
     assert_ne!(town.open("fines").await, town.sessions);
 }
 
+/// Another node of the department of [`NODE`].
+async fn neighbour(town: &Town) -> PeerId {
+    let other: PeerId = "spiffe://northmoor/parking/node/n2".parse().unwrap();
+    town.enrol(&other, Some(&town.node_key)).await.unwrap();
+    other
+}
+
+const HELD: &str = "dataset `sessions` is held by spiffe://northmoor/parking/node/n1; choose another name, or have that node revoked and import the dataset here";
+
+#[tokio::test]
+async fn a_dataset_is_its_nodes_and_not_its_departments() {
+    let town = Town::new().await;
+    let other = neighbour(&town).await;
+    let dataset = || "sessions".to_owned();
+    let open = wire::OpenDatasetRequest { dataset: dataset() };
+    let refused = town.state.open_dataset(other.clone(), &open).await;
+    assert_eq!(refused.unwrap_err().to_string(), HELD);
+
+    let latest = wire::LatestManifestRequest { dataset: dataset() };
+    let refused = town.state.latest_manifest(&other, &latest);
+    assert_eq!(refused.unwrap_err().to_string(), HELD);
+
+    let first = Some(envelope::sign(&Stated(manifest(1, &[])), &town.node_key));
+    let request = wire::RecordManifestRequest { manifest: first };
+    let refused = town.state.record_manifest(other.clone(), request).await;
+    assert_eq!(refused.unwrap_err().to_string(), HELD);
+
+    let over = Product {
+        name: "theirs".parse().unwrap(),
+        node: other.clone(),
+        ..town.product()
+    };
+    let product = Some(envelope::sign(&over, &town.node_key));
+    let request = wire::RegisterProductRequest { product };
+    let refused = town.state.register_product(other, request).await;
+    assert_eq!(refused.unwrap_err().to_string(), HELD);
+}
+
 #[tokio::test]
 async fn a_product_is_registered_once_and_changed_by_a_higher_version() {
     let town = Town::with_product().await;
@@ -292,6 +330,13 @@ async fn a_product_stays_with_its_node_until_that_is_revoked() {
     town.admin()
         .revoke_peer(&town.node, town.clock.now())
         .unwrap();
+    assert!(take().await.is_err(), "before it holds the dataset");
+    let open = wire::OpenDatasetRequest {
+        dataset: "sessions".to_owned(),
+    };
+    let opened = town.state.open_dataset(other.clone(), &open).await.unwrap();
+    assert_eq!(opened.recipient, town.sessions.to_string());
+    assert_eq!(town.log().pop().unwrap().event, Event::OpenDataset);
     take().await.unwrap();
     let name: ProductName = "sessions".parse().unwrap();
     let register = town.state.register().unwrap();

@@ -100,7 +100,7 @@ async fn a_newcomer_enrols_and_is_known_by_its_certificate() {
 
 #[tokio::test]
 async fn an_authority_that_was_cut_off_answers_after_a_restart() {
-    let town = Town::with_product().await;
+    let mut town = Town::with_product().await;
     let clock: SharedClock = town.clock.clone();
     let peer: PeerId = "spiffe://northmoor/council/gateway/g2".parse().unwrap();
     let code = town.admin().invite(&peer, clock.now()).unwrap();
@@ -113,6 +113,7 @@ async fn an_authority_that_was_cut_off_answers_after_a_restart() {
         })
         .await
         .unwrap();
+    town.gateway = peer.clone();
     let identity = Identity::from_pem(&enrolled.certificate.unwrap().chain_pem, &key).unwrap();
     let trust = TrustStore::from_bundles(&enrolled.trust).unwrap();
     let dialer = Dialer::new(&identity, &trust, clock.clone());
