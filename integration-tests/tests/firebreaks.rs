@@ -3,29 +3,40 @@
 //! A firebreak is a crate, never a feature. What a crate reaches as a dev-dependency or at build
 //! time does not count: it is not in the program that runs.
 
-use cargo_metadata::{DependencyKind, MetadataCommand, PackageId};
+#![expect(
+    clippy::expect_used,
+    reason = "tests; clippy's own allowance does not reach helper functions"
+)]
+
+use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::process::Command;
 
 /// The dependency graph of what runs, by package name.
 struct Graph(BTreeMap<String, BTreeSet<String>>);
 
 impl Graph {
     fn read() -> Self {
-        let metadata = MetadataCommand::new()
-            .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
-            .other_options(["--offline".to_owned(), "--locked".to_owned()])
-            .exec()
-            .expect("cargo metadata runs");
-        let name: BTreeMap<&PackageId, String> =
-            metadata.packages.iter().map(|p| (&p.id, p.name.to_string())).collect();
+        let done = Command::new(env!("CARGO"))
+            .args(["metadata", "--format-version", "1", "--offline", "--locked"])
+            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")])
+            .output()
+            .expect("cargo runs");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let metadata: Value = serde_json::from_slice(&done.stdout).expect("cargo prints JSON");
+        let text = |value: &Value| value.as_str().expect("a text").to_owned();
+        let list = |value: &Value| value.as_array().expect("a list").clone();
+        let name: BTreeMap<String, String> = list(&metadata["packages"])
+            .iter()
+            .map(|p| (text(&p["id"]), text(&p["name"])))
+            .collect();
         let mut edges: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
-        for node in &metadata.resolve.as_ref().expect("a resolved graph").nodes {
-            let normal = node
-                .deps
-                .iter()
-                .filter(|d| d.dep_kinds.iter().any(|k| k.kind == DependencyKind::Normal))
-                .map(|d| name[&d.pkg].clone());
-            edges.entry(name[&node.id].clone()).or_default().extend(normal);
+        for node in list(&metadata["resolve"]["nodes"]) {
+            // A dependency of kind null is one of what runs; others are "dev" and "build".
+            let runs = |dep: &Value| list(&dep["dep_kinds"]).iter().any(|k| k["kind"].is_null());
+            let normal = list(&node["deps"]).into_iter().filter(runs);
+            let normal = normal.map(|d| name[&text(&d["pkg"])].clone());
+            edges.entry(name[&text(&node["id"])].clone()).or_default().extend(normal);
         }
         Self(edges)
     }
