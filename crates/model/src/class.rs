@@ -48,7 +48,8 @@ impl fmt::Display for ReleaseClass {
 pub enum ColumnClass {
     /// Freely, rows included where the product releases rows.
     Open,
-    /// To group and filter, never as a raw row.
+    /// To group and filter in cells. Where rows are released, to filter and count, never in a row; which rows a
+    /// filter keeps tells of it all the same.
     Quasi,
     /// To sum and average, within its bounds.
     Measure,

@@ -61,6 +61,13 @@ impl Engine {
         self.state.clone()
     }
 
+    /// `plan` with every cast that its types ask for written out.
+    pub(crate) fn analysed(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        self.state
+            .analyzer()
+            .execute_and_check(plan, self.state.config_options(), |_, _| {})
+    }
+
     /// The optimised form of `plan`, in which the columns that will be read stand fast.
     pub(crate) fn optimise(&self, plan: &LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
         self.state.optimize(plan)

@@ -153,7 +153,7 @@ impl RunError {
 
     /// Writes it in our own log: as a warning where it is our fault.
     pub(crate) fn log(&self, privacy: Privacy, reference: &Digest) {
-        let (fragment, error) = (reference.short(8), self.detail(privacy));
+        let (fragment, error) = (reference.short(8), self.detail());
         if self.status(privacy, reference).code() == Code::Internal {
             tracing::warn!(fragment, error, "a fragment was not answered");
         } else {
@@ -161,12 +161,14 @@ impl RunError {
         }
     }
 
-    /// What our own log says of it. Over a private product the engine's words may hold its values.
-    pub(crate) fn detail(&self, privacy: Privacy) -> String {
+    /// What our own log says of it. The engine's words may hold values of rows: of its faults the kind is kept.
+    pub(crate) fn detail(&self) -> String {
         match self {
-            Self::Engine { source } if privacy == Privacy::Cells => {
-                format!("{self}: {}", kind(source))
+            Self::Engine { source } => format!("{self}: {}", kind(source)),
+            Self::Release {
+                source: ReleaseError::Arrow { .. },
             }
+            | Self::Encode { .. } => format!("{self}: arrow"),
             _ => guildhall_telemetry::error_chain(self),
         }
     }
@@ -272,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn no_value_leaves_with_an_error_nor_stays_in_the_log_of_a_private_product() {
+    fn no_value_leaves_with_an_error_nor_stays_in_the_log() {
         let error = cast_error();
         assert!(
             !error
@@ -280,7 +282,16 @@ mod tests {
                 .message()
                 .contains("Miggins")
         );
-        assert!(!error.detail(Privacy::Cells).contains("Miggins"));
+        assert_eq!(error.detail(), "the engine failed: arrow");
+        let said = || ArrowError::CastError("Mrs Miggins".to_owned());
+        for error in [
+            RunError::Encode { source: said() },
+            RunError::Release {
+                source: said().into(),
+            },
+        ] {
+            assert!(!error.detail().contains("Miggins"), "{}", error.detail());
+        }
     }
 
     #[test]

@@ -351,7 +351,7 @@ pub(crate) const CAR_PARKS: &str = r#"
     type = "integer"
 "#;
 
-const SESSIONS_DATA: &str = r#"
+pub(crate) const SESSIONS_DATA: &str = r#"
     dataset = "sessions"
     source = "sessions.csv"
     [[column]]

@@ -2,13 +2,17 @@
 //!
 //! For products whose class releases rows. What a plan says of itself counts for nothing: a relation or
 //! expression that is not listed here is refused.
+//!
+//! A `quasi` column may be filtered by, in conditions over it and literals alone, and counted; an `identifier`
+//! may be counted. What these rules do not hide: which rows a filter keeps. Whoever asks for the open columns of
+//! the rows WHERE age = 42 learns the age of each, so a column that nobody may learn is `secret`, or its product
+//! `aggregate`.
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DataFusionError, JoinType};
-use datafusion::logical_expr::expr::{InSubquery, Sort};
-use datafusion::logical_expr::{
-    Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan, WindowFunctionDefinition,
-};
+use datafusion::logical_expr::expr::InSubquery;
+use datafusion::logical_expr::utils::split_conjunction;
+use datafusion::logical_expr::{Aggregate, Distinct, Expr, Join, LogicalPlan, TableScan};
 use guildhall_grant::product::Product;
 use guildhall_model::{ColumnClass, ProductRef};
 use guildhall_plan::profile::product_of;
@@ -19,10 +23,12 @@ use std::collections::BTreeMap;
 pub(crate) enum Colour {
     /// It may leave in a row.
     Free,
-    /// It may be grouped and filtered by; it leaves in no row.
+    /// A column that may be filtered by and counted; it leaves in no row.
     Quasi,
-    /// It may be counted; nothing else.
+    /// A column that may be counted; nothing else.
     Identifier,
+    /// Computed from quasi columns: it may be filtered by, but a count or IS NULL of it tells its value.
+    Derived,
     /// It may not be touched.
     Secret,
 }
@@ -43,7 +49,7 @@ impl Colour {
     fn word(self) -> &'static str {
         match self {
             Self::Free => "open",
-            Self::Quasi => "quasi",
+            Self::Quasi | Self::Derived => "quasi",
             Self::Identifier => "identifier",
             Self::Secret => "secret",
         }
@@ -59,6 +65,10 @@ pub(crate) enum ClassError {
     Secret,
     #[error("a column of class `identifier` may be counted, but not {used}")]
     Identifier { used: &'static str },
+    #[error(
+        "a column of class `quasi` may be filtered by in rows, with literals alone, but not {used}"
+    )]
+    Quasi { used: &'static str },
     #[error("column {at} of the answer is `{class}`, which leaves in no row")]
     Output { at: usize, class: &'static str },
 }
@@ -107,10 +117,12 @@ impl Infer<'_> {
             }
             LogicalPlan::Sort(s) => {
                 let input = self.input(&s.input)?;
-                s.expr.iter().try_for_each(|e| self.ordering(e, &input))?;
+                for e in &s.expr {
+                    self.free(&e.expr, &input, "sorted by")?;
+                }
                 Ok(input.colours)
             }
-            LogicalPlan::Distinct(Distinct::All(inner)) => Ok(grouped(self.relation(inner)?)),
+            LogicalPlan::Distinct(Distinct::All(inner)) => grouped(self.relation(inner)?, true),
             LogicalPlan::Aggregate(a) => self.aggregate(a),
             LogicalPlan::Window(w) => {
                 let input = self.input(&w.input)?;
@@ -142,32 +154,32 @@ impl Infer<'_> {
                 what: "a table that is no product here".to_owned(),
             });
         };
-        let colour = |name: &str| match product.column(name).map(|c| Colour::from(c.class)) {
-            None => Err(ClassError::Unknown {
+        let colour = |name: &str| {
+            let class = product.column(name).map(|c| Colour::from(c.class));
+            class.ok_or_else(|| ClassError::Unknown {
                 what: "a column that its product does not have".to_owned(),
-            }),
-            Some(Colour::Secret) => Err(ClassError::Secret),
-            Some(colour) => Ok(colour),
+            })
         };
+        // A filter of a scan may name columns that the scan does not give.
+        let whole = scan.source.schema();
+        let colours = whole.fields().iter().map(|f| colour(f.name()));
+        let colours = colours.collect::<Result<Vec<_>, _>>()?;
+        let schema = DFSchema::try_from_qualified_schema(scan.table_name.clone(), &whole)?;
+        let input = Input::of(std::borrow::Cow::Owned(schema), colours)?;
         for filter in &scan.filters {
             if has_subquery(filter)? {
                 return Err(ClassError::Unknown {
                     what: "a sub-query in a scan".to_owned(),
                 });
             }
-            for column in filter.column_refs() {
-                if colour(&column.name)? == Colour::Identifier {
-                    return Err(ClassError::Identifier {
-                        used: "filtered by",
-                    });
-                }
-            }
+            self.predicate(filter, &input)?;
         }
-        scan.projected_schema
-            .fields()
-            .iter()
-            .map(|f| colour(f.name()))
-            .collect()
+        let read = scan.projected_schema.fields().iter();
+        read.map(|f| match colour(f.name())? {
+            Colour::Secret => Err(ClassError::Secret),
+            colour => Ok(colour),
+        })
+        .collect()
     }
 
     fn aggregate(&self, a: &Aggregate) -> Result<Vec<Colour>, ClassError> {
@@ -177,7 +189,7 @@ impl Infer<'_> {
             .iter()
             .map(|e| self.value(e, &input))
             .collect::<Result<Vec<_>, _>>()?;
-        let keys = grouped(keys);
+        let keys = grouped(keys, a.aggr_expr.is_empty())?;
         // A grouping set gives more columns than it has expressions: each counts as the worst of them.
         let outputs = a.schema.fields().len().saturating_sub(a.aggr_expr.len());
         let mut colours = match keys.len() == outputs {
@@ -196,11 +208,10 @@ impl Infer<'_> {
             let colours = self.relation(input)?;
             all = Some(match all {
                 None => colours,
-                Some(before) if before.len() == colours.len() => before
-                    .into_iter()
-                    .zip(colours)
-                    .map(|(a, b)| a.max(b))
-                    .collect(),
+                Some(before) if before.len() == colours.len() => {
+                    let pairs = before.into_iter().zip(colours);
+                    pairs.map(|(a, b)| united(a, b)).collect::<Result<_, _>>()?
+                }
                 Some(_) => {
                     return Err(ClassError::Unknown {
                         what: "a union of unlike relations".to_owned(),
@@ -216,18 +227,13 @@ impl Infer<'_> {
     fn join(&self, j: &Join) -> Result<Vec<Colour>, ClassError> {
         let (left, right) = (self.input(&j.left)?, self.input(&j.right)?);
         let both = Input::new_joined(&left, &right)?;
-        let refuse = Err(ClassError::Identifier {
-            used: "joined on outside a clean room",
-        });
+        let used = "joined on outside a clean room";
         for (l, r) in &j.on {
-            if self.value(l, &left)? >= Colour::Identifier
-                || self.value(r, &right)? >= Colour::Identifier
-            {
-                return refuse;
-            }
+            self.free(l, &left, used)?;
+            self.free(r, &right, used)?;
         }
         if let Some(filter) = &j.filter {
-            self.predicate(filter, &both)?;
+            self.free(filter, &both, used)?;
         }
         Ok(match j.join_type {
             JoinType::Inner | JoinType::Left | JoinType::Right | JoinType::Full => both.colours,
@@ -244,59 +250,57 @@ impl Infer<'_> {
             Expr::Alias(a) => self.value(&a.expr, input),
             Expr::Column(c) => {
                 let at = input.schema.index_of_column(c)?;
-                input
-                    .colours
-                    .get(at)
-                    .copied()
-                    .ok_or_else(|| ClassError::Unknown {
+                match input.colours.get(at).copied() {
+                    None => Err(ClassError::Unknown {
                         what: "a column out of range".to_owned(),
-                    })
+                    }),
+                    Some(Colour::Secret) => Err(ClassError::Secret),
+                    Some(colour) => Ok(colour),
+                }
             }
-            // Whether there is a value at all: what a count would say too.
-            Expr::IsNull(inner) | Expr::IsNotNull(inner) => {
-                self.value(inner, input)?;
-                Ok(Colour::Free)
-            }
+            // Whether a column has a value at all: what a count would say too. Of a computed value it tells more.
+            Expr::IsNull(inner) | Expr::IsNotNull(inner) => self.presence(inner, input),
             Expr::AggregateFunction(f) => {
                 if let Some(filter) = &f.params.filter {
-                    self.predicate(filter, input)?;
+                    self.free(filter, input, "counted by a condition of its own")?;
                 }
-                f.params
-                    .order_by
-                    .iter()
-                    .try_for_each(|s| self.ordering(s, input))?;
-                let args = self.worst(&f.params.args, input)?;
-                Ok(summarised(f.func.name(), args))
+                for s in &f.params.order_by {
+                    self.free(&s.expr, input, "sorted by")?;
+                }
+                if matches!(f.func.name(), "count" | "approx_distinct") {
+                    return f.params.args.iter().try_fold(Colour::Free, |worst, e| {
+                        Ok(worst.max(self.presence(e, input)?))
+                    });
+                }
+                computed(self.worst(&f.params.args, input)?)
             }
+            // A window can be as narrow as a row: there is no count over many in it.
             Expr::WindowFunction(w) => {
                 let p = &w.params;
                 for e in &p.partition_by {
-                    self.predicate(e, input)?;
+                    self.free(e, input, "partitioned by")?;
                 }
-                p.order_by
-                    .iter()
-                    .try_for_each(|s| self.ordering(s, input))?;
+                for s in &p.order_by {
+                    self.free(&s.expr, input, "sorted by")?;
+                }
                 if let Some(filter) = &p.filter {
-                    self.predicate(filter, input)?;
+                    self.free(filter, input, "counted by a condition of its own")?;
                 }
-                let args = self.worst(&p.args, input)?;
-                Ok(match &w.fun {
-                    WindowFunctionDefinition::AggregateUDF(f) => summarised(f.name(), args),
-                    WindowFunctionDefinition::WindowUDF(_) => args,
-                })
+                computed(self.worst(&p.args, input)?)
             }
             Expr::ScalarSubquery(s) => {
                 let colours = self.relation(&s.subquery)?;
-                Ok(colours.into_iter().max().unwrap_or(Colour::Free))
+                computed(colours.into_iter().max().unwrap_or(Colour::Free))
             }
             Expr::Exists(x) => self.relation(&x.subquery.subquery).map(|_| Colour::Free),
             Expr::InSubquery(InSubquery { expr, subquery, .. }) => {
-                let listed = self
-                    .relation(&subquery.subquery)?
-                    .into_iter()
-                    .max()
-                    .unwrap_or(Colour::Free);
-                Ok(self.value(expr, input)?.max(listed))
+                for colour in self.relation(&subquery.subquery)? {
+                    computed(colour)?;
+                    if colour != Colour::Free {
+                        return Err(ClassError::Quasi { used: "listed" });
+                    }
+                }
+                computed(self.value(expr, input)?)
             }
             Expr::GroupingSet(_)
             | Expr::Literal(..)
@@ -322,7 +326,7 @@ impl Infer<'_> {
                     parts.push(child.clone());
                     Ok(TreeNodeRecursion::Continue)
                 })?;
-                self.worst(&parts, input)
+                computed(self.worst(&parts, input)?)
             }
             other => Err(ClassError::Unknown {
                 what: format!("the expression `{}`", other.variant_name()),
@@ -337,21 +341,51 @@ impl Infer<'_> {
         )
     }
 
-    fn predicate(&self, e: &Expr, input: &Input<'_>) -> Result<(), ClassError> {
-        match self.value(e, input)? {
-            Colour::Free | Colour::Quasi => Ok(()),
-            Colour::Identifier | Colour::Secret => Err(ClassError::Identifier {
-                used: "filtered or partitioned by",
-            }),
-        }
+    /// What it tells that a value is there: nothing of a column as it stands, all of a computed value.
+    fn presence(&self, e: &Expr, input: &Input<'_>) -> Result<Colour, ClassError> {
+        let colour = self.value(e, input)?;
+        Ok(match (unnamed(e), colour) {
+            (Expr::Column(_), Colour::Quasi | Colour::Identifier) => Colour::Free,
+            _ => colour,
+        })
     }
 
-    fn ordering(&self, s: &Sort, input: &Input<'_>) -> Result<(), ClassError> {
-        match self.value(&s.expr, input)? {
-            Colour::Free | Colour::Quasi => Ok(()),
-            Colour::Identifier | Colour::Secret => {
-                Err(ClassError::Identifier { used: "sorted by" })
+    /// Checks a filter: whatever of it touches quasi columns touches nothing else.
+    fn predicate(&self, e: &Expr, input: &Input<'_>) -> Result<(), ClassError> {
+        for part in split_conjunction(e) {
+            match self.value(part, input)? {
+                Colour::Free => {}
+                Colour::Quasi | Colour::Derived => self.alone(part, input)?,
+                Colour::Identifier | Colour::Secret => {
+                    return Err(ClassError::Identifier {
+                        used: "filtered by",
+                    });
+                }
             }
+        }
+        Ok(())
+    }
+
+    /// Checks that a condition has no columns but quasi ones: compared with others it would be read off them.
+    fn alone(&self, e: &Expr, input: &Input<'_>) -> Result<(), ClassError> {
+        let used = "compared with anything else";
+        if has_subquery(e)? {
+            return Err(ClassError::Quasi { used });
+        }
+        for column in e.column_refs() {
+            match self.value(&Expr::Column(column.clone()), input)? {
+                Colour::Quasi | Colour::Derived => {}
+                _ => return Err(ClassError::Quasi { used }),
+            }
+        }
+        Ok(())
+    }
+
+    fn free(&self, e: &Expr, input: &Input<'_>, used: &'static str) -> Result<(), ClassError> {
+        match self.value(e, input)? {
+            Colour::Free => Ok(()),
+            Colour::Quasi | Colour::Derived => Err(ClassError::Quasi { used }),
+            Colour::Identifier | Colour::Secret => Err(ClassError::Identifier { used }),
         }
     }
 }
@@ -386,35 +420,46 @@ impl<'p> Input<'p> {
     }
 }
 
-/// What is grouped by leaves as a group's name. An identifier stays one.
-fn grouped(colours: Vec<Colour>) -> Vec<Colour> {
-    colours
-        .into_iter()
-        .map(|c| if c == Colour::Quasi { Colour::Free } else { c })
-        .collect()
+/// Groups keep their colours. By what may not leave rows are told apart to be counted, and for nothing else.
+fn grouped(keys: Vec<Colour>, nothing_else: bool) -> Result<Vec<Colour>, ClassError> {
+    let used = "grouped by";
+    match keys.iter().max().copied().unwrap_or(Colour::Free) {
+        Colour::Derived => Err(ClassError::Quasi { used }),
+        Colour::Quasi if !nothing_else => Err(ClassError::Quasi { used }),
+        Colour::Identifier if !nothing_else => Err(ClassError::Identifier { used }),
+        _ => Ok(keys),
+    }
 }
 
-/// What an aggregate's value tells, given what its arguments do.
-fn summarised(function: &str, args: Colour) -> Colour {
-    match function {
-        "count" | "approx_distinct" => Colour::Free,
-        // These hand back a value that stood in some row.
-        "min"
-        | "max"
-        | "first_value"
-        | "last_value"
-        | "nth_value"
-        | "any_value"
-        | "array_agg"
-        | "string_agg"
-        | "median"
-        | "percentile_cont"
-        | "approx_percentile_cont"
-        | "approx_percentile_cont_with_weight"
-        | "approx_median" => args,
-        _ if args == Colour::Quasi => Colour::Free,
-        _ => args,
+/// The colour of what is computed from a value.
+fn computed(from: Colour) -> Result<Colour, ClassError> {
+    match from {
+        Colour::Free => Ok(Colour::Free),
+        Colour::Quasi | Colour::Derived => Ok(Colour::Derived),
+        Colour::Identifier => Err(ClassError::Identifier {
+            used: "computed with",
+        }),
+        Colour::Secret => Err(ClassError::Secret),
     }
+}
+
+/// The colour of a column that is one in some rows and another in others.
+fn united(a: Colour, b: Colour) -> Result<Colour, ClassError> {
+    match (a, b) {
+        (Colour::Identifier, Colour::Derived) | (Colour::Derived, Colour::Identifier) => {
+            Err(ClassError::Identifier {
+                used: "united with another",
+            })
+        }
+        _ => Ok(a.max(b)),
+    }
+}
+
+fn unnamed(mut e: &Expr) -> &Expr {
+    while let Expr::Alias(a) = e {
+        e = &a.expr;
+    }
+    e
 }
 
 fn has_subquery(e: &Expr) -> Result<bool, DataFusionError> {

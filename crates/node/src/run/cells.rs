@@ -5,8 +5,10 @@
 //! is clamped to the measure's bounds; the outer one counts units and contributors and adds the totals up.
 //!
 //! Sums are added as decimals, whose order does not matter: the same rows give the same sum. Every step is
-//! total: what cannot be computed is NULL, since an error would tell of the row that caused it.
+//! total, with the help of [`super::total`]: what cannot be computed is NULL, since an error would tell of the
+//! row that caused it.
 
+use super::total::as_time;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, SchemaRef};
 use datafusion::common::{Column, DataFusionError, ScalarValue, TableReference};
 use datafusion::functions::expr_fn::{date_trunc, isnan};
@@ -108,11 +110,11 @@ impl Cells<'_> {
         for filter in &self.query.filters {
             builder = builder.filter(self.predicate(filter)?)?;
         }
-        let keys =
-            self.query.keys.iter().enumerate().map(|(at, key)| {
-                Ok(truncated(self.column(&key.column), key.roll_up.as_ref())?
-                    .alias(format!("key{at}")))
-            });
+        let keys = self.query.keys.iter().enumerate().map(|(at, key)| {
+            Ok(self
+                .truncated(&key.column, key.roll_up.as_ref())?
+                .alias(format!("key{at}")))
+        });
         let mut columns = keys.collect::<Result<Vec<_>, DataFusionError>>()?;
         columns.push(self.column(unit).alias("unit"));
         let scales = measures
@@ -151,9 +153,9 @@ impl Cells<'_> {
                 roll_up,
                 value,
             } => {
-                let left = truncated(self.column(column), roll_up.as_ref())?;
+                let left = self.truncated(column, roll_up.as_ref())?;
                 let left = if roll_up.is_some() {
-                    cast(left, value.data_type())
+                    try_cast(left, value.data_type())
                 } else {
                     left
                 };
@@ -239,6 +241,23 @@ impl Cells<'_> {
         })
     }
 
+    fn truncated(
+        &self,
+        name: &ColumnName,
+        roll_up: Option<&RollUp>,
+    ) -> Result<Expr, DataFusionError> {
+        let column = self.column(name);
+        match roll_up.map(|r| &r.kind) {
+            None => Ok(column),
+            Some(RollUpKind::DateTrunc(unit)) => {
+                let field = self.schema.field_with_name(name.as_str())?;
+                let time = as_time(column, field.data_type());
+                Ok(date_trunc(lit(unit.as_str()), time))
+            }
+            Some(RollUpKind::Group(_)) => Err(internal("a group of values is no key")),
+        }
+    }
+
     fn column(&self, name: &ColumnName) -> Expr {
         Expr::Column(Column::new(Some(self.name.clone()), name.as_str()))
     }
@@ -298,14 +317,6 @@ impl Scale {
         when(total.clone().lt(lit(lower.clone())), lit(lower))
             .when(total.clone().gt(lit(upper.clone())), lit(upper))
             .otherwise(total)
-    }
-}
-
-fn truncated(column: Expr, roll_up: Option<&RollUp>) -> Result<Expr, DataFusionError> {
-    match roll_up.map(|r| &r.kind) {
-        None => Ok(column),
-        Some(RollUpKind::DateTrunc(unit)) => Ok(date_trunc(lit(unit.as_str()), column)),
-        Some(RollUpKind::Group(_)) => Err(internal("a group of values is no key")),
     }
 }
 

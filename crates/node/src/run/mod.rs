@@ -16,6 +16,7 @@ mod door;
 mod expand;
 mod lend;
 mod stream;
+mod total;
 
 pub(crate) use door::{Door, FreshGrant};
 pub(crate) use lend::LendError;
@@ -231,7 +232,9 @@ impl Runner {
                     relation,
                     &name,
                 )?;
-                (cells.plan, Some(cells.rule))
+                // Invariant: nothing that rows hold makes a question of cells fail.
+                let plan = total::total(self.engine.analysed(cells.plan)?)?;
+                (plan, Some(cells.rule))
             }
         };
         let plan = self.engine.optimise(&plan)?;

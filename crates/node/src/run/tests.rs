@@ -55,6 +55,61 @@ async fn a_measure_of_too_few_contributors_is_null() {
     );
 }
 
+/// The parking department, with one session of `K1` at a time that the engine cannot truncate.
+async fn with_a_sentinel(product: &str) -> TestNode {
+    let mut node = TestNode::parking().await;
+    let path = node.folder.path().join("sessions.csv");
+    let csv = std::fs::read_to_string(path).unwrap();
+    let csv = format!("{csv}K1,P1,9999-12-31 00:00:00,0,0.1,canary\n");
+    node.import(crate::testing::SESSIONS_DATA, &csv)
+        .await
+        .unwrap();
+    node.publish(product).await.unwrap();
+    node
+}
+
+#[tokio::test]
+async fn a_date_that_cannot_be_truncated_does_not_tell_of_its_row() {
+    let dated = crate::product::SESSIONS
+        .replace("name = \"sessions\"", "name = \"days\"")
+        .replace("s.started,", "CAST(s.started AS DATE) AS started,");
+    let node = with_a_sentinel(&dated).await;
+    for (product, by) in [
+        ("sessions", "date_trunc('month', started)"),
+        ("days", "date_trunc('month', CAST(started AS TIMESTAMP))"),
+    ] {
+        let sql = format!(
+            "SELECT {by} AS m, count(*) AS n FROM northmoor.parking.{product} GROUP BY {by}"
+        );
+        let answer = node.cells(&sql).await.unwrap();
+        // The sentinel's month is NULL, a cell of one vehicle, which stays.
+        assert_eq!(rows_of(&answer).len(), 2, "{answer}");
+        assert!(!answer.contains("9999"), "{answer}");
+        for (month, units) in [("2026-02-01", true), ("2100-01-01", false)] {
+            let sql = format!(
+                "SELECT count(DISTINCT vehicle) AS n FROM northmoor.parking.{product} WHERE {by} = TIMESTAMP '{month}'"
+            );
+            let answer = node.cells(&sql).await.unwrap();
+            assert_eq!(!rows_of(&answer)[0][0].is_empty(), units, "{sql}: {answer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn what_fails_in_an_owners_view_does_not_tell_of_its_row() {
+    let failing = crate::product::SESSIONS
+        .replace("name = \"sessions\"", "name = \"rates\"")
+        .replace(
+            "s.paid_pence FROM",
+            "date_trunc('month', s.started) AS month, CAST(s.notes AS BIGINT) + 100 / s.paid_pence AS paid_pence FROM",
+        )
+        .replace("paid_pence = {", "month = { class = \"open\" }\n        paid_pence = {");
+    let node = with_a_sentinel(&failing).await;
+    let sql = "SELECT ward, count(*) AS n, sum(paid_pence) AS s FROM northmoor.parking.rates GROUP BY ward";
+    let answer = node.cells(sql).await.unwrap();
+    assert_eq!(rows_of(&answer)[1], ["Kinson", "75", ""], "{answer}");
+}
+
 #[tokio::test]
 async fn a_whole_table_of_too_few_is_one_row_of_nulls() {
     let node = TestNode::parking().await;

@@ -163,10 +163,7 @@ impl Walk<'_> {
                     || RENAMED.contains(&name)
                     || functions::is_known(name);
                 if !listed {
-                    return Err(functions::FunctionError::NotOffered {
-                        name: name.chars().take(64).collect(),
-                    }
-                    .into());
+                    return Err(functions::FunctionError::NotOffered { name: spoken(name) }.into());
                 }
                 self.functions.insert(f.function_anchor);
                 Ok(())
@@ -179,4 +176,12 @@ impl Walk<'_> {
             MappingType::ExtensionTypeVariation(_) => refuse("a type variation"),
         }
     }
+}
+
+/// As much of a name as may stand in a message or a log: whoever wrote the fragment chose it.
+fn spoken(name: &str) -> String {
+    name.chars()
+        .filter(|c| c.is_ascii_alphanumeric() || *c == '_')
+        .take(64)
+        .collect()
 }

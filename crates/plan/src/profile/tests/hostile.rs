@@ -138,6 +138,22 @@ fn functions_off_the_list_are_refused() {
 }
 
 #[test]
+fn a_function_that_is_not_there_is_named_in_plain_letters() {
+    let mut plan = fragment(QUESTION);
+    for e in &mut plan.extensions {
+        if let Some(MappingType::ExtensionFunction(f)) = &mut e.mapping_type {
+            f.name = format!("no_such\n2026 level=\"error\" {}", "x".repeat(200));
+        }
+    }
+    let Err(ProfileError::Function(error)) = read(&plan) else {
+        panic!("it is read")
+    };
+    let said = error.to_string();
+    assert!(said.contains("`no_such2026levelerrorxx"), "{said}");
+    assert!(!said.contains('\n') && said.len() < 200, "{said}");
+}
+
+#[test]
 fn indices_out_of_range_are_refused_and_do_not_panic() {
     for field in [99, i32::MAX, -1] {
         let mut mask = fragment(QUESTION);
