@@ -5,6 +5,10 @@
 //! few bytes into gigabytes is not. `now()` and its like are: the gateway turns them into
 //! literals, so that every node sees the same instant.
 
+mod bounded;
+
+pub(crate) use bounded::JoinPlanner;
+
 use crate::profile::types::is_flat;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -110,6 +114,8 @@ const SCALAR: &[&str] = &[
     "rtrim",
     "split_part",
     "starts_with",
+    // What `||` is planned as.
+    "str_concat",
     "strpos",
     "substr",
     "substr_index",
@@ -180,6 +186,9 @@ const WINDOW: &[&str] = &[
 /// The longest text that `lpad` and `rpad` may fill up to.
 const MAX_PAD: i64 = 1_000;
 
+/// The longest text that `string_agg` may put between values.
+const MAX_DELIMITER: usize = 1_000;
+
 /// What a function is called as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
@@ -210,12 +219,13 @@ pub enum FunctionError {
     },
 }
 
-/// The scalar functions on the list.
+/// The scalar functions on the list. Those that lengthen text fail rather than make one that is
+/// very long.
 #[must_use]
 pub fn scalar() -> Vec<Arc<ScalarUDF>> {
     let mut all = SessionStateDefaults::default_scalar_functions();
     all.retain(|f| SCALAR.contains(&f.name()));
-    all
+    bounded::bounded(all)
 }
 
 /// The aggregate functions on the list.
@@ -279,6 +289,7 @@ pub fn check_call(kind: Kind, name: &str, args: &[Expr]) -> Result<(), FunctionE
     match (kind, name) {
         (Kind::Scalar, "lpad" | "rpad") => check_pad(args),
         (Kind::Scalar, "arrow_cast") => check_arrow_cast(args),
+        (Kind::Aggregate | Kind::Window, "string_agg") => check_delimiter(args),
         _ => Ok(()),
     }
 }
@@ -294,6 +305,22 @@ fn check_pad(args: &[Expr]) -> Result<(), FunctionError> {
             name: "lpad and rpad",
             rule: "take a length that is a literal of 1000 at most",
         }),
+    }
+}
+
+fn check_delimiter(args: &[Expr]) -> Result<(), FunctionError> {
+    match args.get(1).map(unwrap_cast) {
+        Some(Expr::Literal(v, _))
+            if v.try_as_str()
+                .flatten()
+                .is_some_and(|d| d.len() > MAX_DELIMITER) =>
+        {
+            Err(FunctionError::Argument {
+                name: "string_agg",
+                rule: "takes a delimiter of 1000 bytes at most",
+            })
+        }
+        _ => Ok(()),
     }
 }
 
@@ -386,6 +413,13 @@ mod tests {
         assert!(pad(lit(8_i64)).is_ok());
         assert!(pad(lit(2_000_000_000_i64)).is_err());
         assert!(pad(col("b")).is_err());
+    }
+
+    #[test]
+    fn what_stands_between_aggregated_texts_is_short() {
+        let agg = |d: &str| check_call(Kind::Aggregate, "string_agg", &[col("a"), lit(d)]);
+        assert!(agg(", ").is_ok());
+        assert!(agg(&"x".repeat(60_000)).is_err());
     }
 
     #[test]

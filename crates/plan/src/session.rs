@@ -7,6 +7,7 @@ use crate::functions;
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
+use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
 use std::sync::Arc;
@@ -37,19 +38,25 @@ pub fn bare_state(config: SessionConfig) -> SessionState {
 /// A builder of the same, for those who add a catalogue, rules or a runtime of their own.
 #[must_use]
 pub fn bare_builder(config: SessionConfig) -> SessionStateBuilder {
+    let scalar = functions::scalar();
     SessionStateBuilder::new()
         .with_config(config)
         .with_catalog_list(Arc::new(MemoryCatalogProviderList::new()))
-        .with_expr_planners(expr_planners())
-        .with_scalar_functions(functions::scalar())
+        .with_expr_planners(expr_planners(&scalar))
+        .with_scalar_functions(scalar)
         .with_aggregate_functions(functions::aggregate())
         .with_window_functions(functions::window())
 }
 
-/// The engine's planners of expressions. Those that reach for functions off the list are
-/// caught by [`crate::profile::check`].
-fn expr_planners() -> Vec<Arc<dyn ExprPlanner>> {
-    SessionStateDefaults::default_expr_planners()
+/// Our planner of `||`, then the engine's planners of expressions. Those that reach for functions
+/// off the list are caught by [`crate::profile::check`].
+fn expr_planners(scalar: &[Arc<ScalarUDF>]) -> Vec<Arc<dyn ExprPlanner>> {
+    let mut all: Vec<Arc<dyn ExprPlanner>> = Vec::new();
+    if let Some(join) = functions::JoinPlanner::among(scalar) {
+        all.push(Arc::new(join));
+    }
+    all.extend(SessionStateDefaults::default_expr_planners());
+    all
 }
 
 #[cfg(test)]
