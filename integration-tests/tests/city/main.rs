@@ -14,6 +14,7 @@ mod faults;
 mod federation;
 mod keys;
 mod lying_gateway;
+mod processes;
 mod real_data;
 mod release;
 mod rogue;
