@@ -253,6 +253,16 @@ async fn stream(
     Ok(())
 }
 
+/// Bytes of the values in a batch. The columns of a message share one buffer, so what the arrays
+/// hold on to would count it once a column.
+fn bytes_of(batch: &RecordBatch) -> Result<usize> {
+    let mut bytes = 0;
+    for column in batch.columns() {
+        bytes += column.to_data().get_slice_memory_size()?;
+    }
+    Ok(bytes)
+}
+
 fn rate(bytes: usize, time: Duration) -> f64 {
     bytes as f64 / 1e6 / time.as_secs_f64()
 }

@@ -19,10 +19,17 @@ impl Graph {
     fn read() -> Self {
         let done = Command::new(env!("CARGO"))
             .args(["metadata", "--format-version", "1", "--offline", "--locked"])
-            .args(["--manifest-path", concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml")])
+            .args([
+                "--manifest-path",
+                concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"),
+            ])
             .output()
             .expect("cargo runs");
-        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        assert!(
+            done.status.success(),
+            "{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
         let metadata: Value = serde_json::from_slice(&done.stdout).expect("cargo prints JSON");
         let text = |value: &Value| value.as_str().expect("a text").to_owned();
         let list = |value: &Value| value.as_array().expect("a list").clone();
@@ -36,7 +43,10 @@ impl Graph {
             let runs = |dep: &Value| list(&dep["dep_kinds"]).iter().any(|k| k["kind"].is_null());
             let normal = list(&node["deps"]).into_iter().filter(runs);
             let normal = normal.map(|d| name[&text(&d["pkg"])].clone());
-            edges.entry(name[&text(&node["id"])].clone()).or_default().extend(normal);
+            edges
+                .entry(name[&text(&node["id"])].clone())
+                .or_default()
+                .extend(normal);
         }
         Self(edges)
     }
@@ -63,7 +73,11 @@ impl Graph {
         assert!(self.0.contains_key(from), "there is no crate `{from}`");
         for to in to {
             let path = self.path(from, to);
-            assert!(path.is_none(), "`{from}` reaches `{to}`: {}", path.unwrap().join(" -> "));
+            assert!(
+                path.is_none(),
+                "`{from}` reaches `{to}`: {}",
+                path.unwrap_or_default().join(" -> ")
+            );
         }
     }
 }
@@ -84,8 +98,10 @@ fn the_gateway_could_not_open_a_column_or_relax_a_rule() {
 
 #[test]
 fn the_authority_never_holds_rows() {
-    Graph::read()
-        .assert_absent("guildhall-authority", &["guildhall-store", "guildhall-plan", "datafusion", "parquet"]);
+    Graph::read().assert_absent(
+        "guildhall-authority",
+        &["guildhall-store", "guildhall-plan", "datafusion", "parquet"],
+    );
 }
 
 #[test]
@@ -99,7 +115,12 @@ fn the_rules_are_values_in_values_out() {
     for rule in ["policy", "grant", "disclosure", "audit"] {
         graph.assert_absent(
             &format!("guildhall-{rule}"),
-            &["datafusion", "object_store", "guildhall-store", "guildhall-client"],
+            &[
+                "datafusion",
+                "object_store",
+                "guildhall-store",
+                "guildhall-client",
+            ],
         );
     }
     // Grants are written in messages whose generated code shares a crate with the services.
@@ -111,10 +132,24 @@ fn the_rules_are_values_in_values_out() {
 #[test]
 fn what_crosses_a_boundary_knows_no_keys() {
     let graph = Graph::read();
-    for shared in ["plan", "client", "identity", "telemetry", "grant", "proto", "model"] {
+    for shared in [
+        "plan",
+        "client",
+        "identity",
+        "telemetry",
+        "grant",
+        "proto",
+        "model",
+    ] {
         graph.assert_absent(
             &format!("guildhall-{shared}"),
-            &["guildhall-keys", "guildhall-keyring", "guildhall-store", "guildhall-policy", "guildhall-disclosure"],
+            &[
+                "guildhall-keys",
+                "guildhall-keyring",
+                "guildhall-store",
+                "guildhall-policy",
+                "guildhall-disclosure",
+            ],
         );
     }
 }
@@ -123,7 +158,10 @@ fn what_crosses_a_boundary_knows_no_keys() {
 fn nothing_but_tests_reaches_the_testkit() {
     let graph = Graph::read();
     for name in graph.0.keys().filter(|n| n.starts_with("guildhall-")) {
-        if !matches!(name.as_str(), "guildhall-testkit" | "guildhall-integration-tests" | "guildhall-benches") {
+        if !matches!(
+            name.as_str(),
+            "guildhall-testkit" | "guildhall-integration-tests" | "guildhall-benches"
+        ) {
             graph.assert_absent(name, &["guildhall-testkit"]);
         }
     }
@@ -132,7 +170,10 @@ fn nothing_but_tests_reaches_the_testkit() {
 #[test]
 fn there_is_one_crypto_provider_and_one_engine() {
     let graph = Graph::read();
-    graph.assert_absent("guildhall-cli", &["aws-lc-rs", "openssl-sys", "native-tls", "openssl"]);
+    graph.assert_absent(
+        "guildhall-cli",
+        &["aws-lc-rs", "openssl-sys", "native-tls", "openssl"],
+    );
 }
 
 /// The graph walk itself finds an edge that goes through another crate.
@@ -140,5 +181,9 @@ fn there_is_one_crypto_provider_and_one_engine() {
 fn an_edge_through_another_crate_is_found() {
     let graph = Graph::read();
     assert!(graph.path("guildhall-node", "guildhall-keys").is_some());
-    assert!(graph.path("guildhall-cli", "guildhall-keyring").is_some_and(|p| p.len() > 2));
+    assert!(
+        graph
+            .path("guildhall-cli", "guildhall-keyring")
+            .is_some_and(|p| p.len() > 2)
+    );
 }

@@ -5,16 +5,25 @@ use guildhall_testkit::{TestCity, rows};
 use std::collections::BTreeMap;
 
 fn options(councils: usize) -> CityOptions {
-    CityOptions { scale: 0.15, councils, ..CityOptions::default() }
+    CityOptions {
+        scale: 0.15,
+        councils,
+        ..CityOptions::default()
+    }
 }
 
 fn all(options: &CityOptions) -> Vec<Council> {
-    (0..options.councils).map(|i| council(options, i).unwrap()).collect()
+    (0..options.councils)
+        .map(|i| council(options, i).unwrap())
+        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_union_over_four_councils_counts_every_row_once() {
-    let options = CityOptions { departments: Some(vec![Department::Parking]), ..options(4) };
+    let options = CityOptions {
+        departments: Some(vec![Department::Parking]),
+        ..options(4)
+    };
     let city = TestCity::made_up(&options).await.unwrap();
     let answer = city
         .ask(
@@ -58,16 +67,21 @@ async fn departments_and_councils_are_joined_at_the_gateway() {
         .unwrap();
     let mut expected = Vec::new();
     for council in all(&options) {
-        let ward_of: BTreeMap<i64, &str> =
-            council.streets.iter().map(|s| (s.usrn, s.ward.as_str())).collect();
+        let ward_of: BTreeMap<i64, &str> = council
+            .streets
+            .iter()
+            .map(|s| (s.usrn, s.ward.as_str()))
+            .collect();
         let mut vehicles: BTreeMap<&str, i64> = BTreeMap::new();
         for count in &council.counts {
             *vehicles.entry(ward_of[&count.usrn]).or_default() += count.vehicles.unwrap_or(0);
         }
         let mut readings: BTreeMap<&str, usize> = BTreeMap::new();
         for sensor in council.sensors.iter().filter(|s| s.site == "roadside") {
-            let of = |r: &&guildhall_city_data::Reading| r.sensor == sensor.sensor && r.no2.is_some();
-            *readings.entry(&sensor.ward).or_default() += council.readings.iter().filter(of).count();
+            let of =
+                |r: &&guildhall_city_data::Reading| r.sensor == sensor.sensor && r.no2.is_some();
+            *readings.entry(&sensor.ward).or_default() +=
+                council.readings.iter().filter(of).count();
         }
         for (ward, vehicles) in vehicles {
             if let Some(readings) = readings.get(ward) {
@@ -89,11 +103,17 @@ async fn rows_limits_and_top_k_come_back_as_asked() {
         .ask("SELECT car_park, spaces FROM northmoor.parking.car_parks ORDER BY spaces DESC, car_park LIMIT 3")
         .await
         .unwrap();
-    let mut parks: Vec<(i64, String)> =
-        all(&options)[0].car_parks.iter().map(|p| (-p.spaces, p.car_park.clone())).collect();
+    let mut parks: Vec<(i64, String)> = all(&options)[0]
+        .car_parks
+        .iter()
+        .map(|p| (-p.spaces, p.car_park.clone()))
+        .collect();
     parks.sort();
-    let expected: Vec<String> =
-        parks.iter().take(3).map(|(spaces, park)| format!("{park}|{}", -spaces)).collect();
+    let expected: Vec<String> = parks
+        .iter()
+        .take(3)
+        .map(|(spaces, park)| format!("{park}|{}", -spaces))
+        .collect();
     assert_eq!(rows(&answer).unwrap(), expected);
 
     let streets = city

@@ -34,7 +34,7 @@ enum Form<W: Write> {
         rows: Vec<Vec<String>>,
         shown: bool,
     },
-    Csv(arrow::csv::Writer<W>),
+    Csv(Box<arrow::csv::Writer<W>>),
     Json(arrow::json::LineDelimitedWriter<W>),
 }
 
@@ -52,11 +52,11 @@ impl<W: Write> Sink<W> {
                 rows: Vec::new(),
                 shown: false,
             },
-            Format::Csv => Form::Csv(
+            Format::Csv => Form::Csv(Box::new(
                 arrow::csv::WriterBuilder::new()
                     .with_header(true)
                     .build(out),
-            ),
+            )),
             Format::Json => Form::Json(arrow::json::LineDelimitedWriter::new(out)),
         };
         Self { schema, form }
