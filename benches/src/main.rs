@@ -10,6 +10,10 @@ mod city;
 mod figures;
 mod protection;
 mod tpch;
+#[expect(
+    clippy::unwrap_used,
+    reason = "written for tests; the numbers are 1 to 22"
+)]
 #[path = "../../crates/plan/src/planner/tests/tpch_queries.rs"]
 mod tpch_queries;
 

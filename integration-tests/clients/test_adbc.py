@@ -175,7 +175,9 @@ def test_a_client_certificate_signs_in_too(ready, ca):
         "adbc.flight.sql.rpc.call_header.x-guildhall-purpose": "transport_planning",
     }
     with adbc_driver_flightsql.dbapi.connect(ready["uri"], db_kwargs=how, autocommit=True) as connection:
-        assert fetch(connection, UNION)["council"].to_pylist() == COUNCILS
+        # A certificate speaks at its own council; for the others one signs in with a password.
+        table = fetch(connection, "SELECT count(*) AS n FROM northmoor.parking.car_parks")
+        assert table["n"].to_pylist() == [12]
 
 
 def test_a_running_query_is_cancelled(ana):

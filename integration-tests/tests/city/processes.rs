@@ -318,7 +318,8 @@ async fn an_import_that_ends_at_any_moment_shows_all_of_a_version_or_nothing() {
     let begun = |name: &str| name.contains('#');
     let whole = |name: &str| name.ends_with(".parquet") && !before.contains(name);
     let manifest = |name: &str| name.ends_with(".manifest") && !before.contains(name);
-    let moments: [(&str, &dyn Fn(&str) -> bool); 3] = [
+    type Moment<'a> = (&'a str, &'a dyn Fn(&str) -> bool);
+    let moments: [Moment<'_>; 3] = [
         ("begun", &begun),
         ("whole", &whole),
         ("published", &manifest),
