@@ -7,7 +7,7 @@
 
 mod bounded;
 
-pub(crate) use bounded::JoinPlanner;
+pub(crate) use bounded::TextPlanner;
 
 use crate::profile::types::is_flat;
 use arrow::datatypes::DataType;
@@ -277,6 +277,17 @@ pub fn is_known(name: &str) -> bool {
             names
         })
         .contains(name)
+}
+
+/// Checks one planned call of a scalar function: that it is the one from [`scalar`] where that
+/// one is held to a length, and what [`check_call`] checks.
+pub fn check_scalar(f: &ScalarUDF, args: &[Expr]) -> Result<(), FunctionError> {
+    if !bounded::is_bounded(f) {
+        return Err(FunctionError::NotOffered {
+            name: f.name().to_owned(),
+        });
+    }
+    check_call(Kind::Scalar, f.name(), args)
 }
 
 /// Checks one planned call: its name, and the arguments that decide how much memory it takes.

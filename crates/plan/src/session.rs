@@ -48,12 +48,12 @@ pub fn bare_builder(config: SessionConfig) -> SessionStateBuilder {
         .with_window_functions(functions::window())
 }
 
-/// Our planner of `||`, then the engine's planners of expressions. Those that reach for functions
+/// Our planner of `||` and `OVERLAY`, then the engine's planners of expressions. Those that reach for functions
 /// off the list are caught by [`crate::profile::check`].
 fn expr_planners(scalar: &[Arc<ScalarUDF>]) -> Vec<Arc<dyn ExprPlanner>> {
     let mut all: Vec<Arc<dyn ExprPlanner>> = Vec::new();
-    if let Some(join) = functions::JoinPlanner::among(scalar) {
-        all.push(Arc::new(join));
+    if let Some(texts) = functions::TextPlanner::among(scalar) {
+        all.push(Arc::new(texts));
     }
     all.extend(SessionStateDefaults::default_expr_planners());
     all

@@ -343,19 +343,31 @@ impl Bounded {
     }
 }
 
-/// Plans `||` as [`JOIN`].
-#[derive(Debug)]
-pub(crate) struct JoinPlanner(Arc<ScalarUDF>);
+/// Whether a call by this name is held to a length where it has to be: the engine's own parts
+/// put the engine's own functions into plans.
+pub(super) fn is_bounded(f: &ScalarUDF) -> bool {
+    Growth::of(f.name()).is_none() || f.inner().is::<Bounded>()
+}
 
-impl JoinPlanner {
-    /// The planner, if the function is among these.
+/// Plans `||` as [`JOIN`], and `OVERLAY` as the function that is held to a length.
+#[derive(Debug)]
+pub(crate) struct TextPlanner {
+    join: Arc<ScalarUDF>,
+    overlay: Arc<ScalarUDF>,
+}
+
+impl TextPlanner {
+    /// The planner, if both functions are among these.
     pub(crate) fn among(functions: &[Arc<ScalarUDF>]) -> Option<Self> {
-        let join = functions.iter().find(|f| f.name() == JOIN)?;
-        Some(Self(Arc::clone(join)))
+        let named = |name: &str| functions.iter().find(|f| f.name() == name).cloned();
+        Some(Self {
+            join: named(JOIN)?,
+            overlay: named("overlay")?,
+        })
     }
 }
 
-impl ExprPlanner for JoinPlanner {
+impl ExprPlanner for TextPlanner {
     fn plan_binary_op(
         &self,
         expr: RawBinaryExpr,
@@ -370,7 +382,12 @@ impl ExprPlanner for JoinPlanner {
             other => vec![other],
         };
         args.push(expr.right);
-        let call = ScalarFunction::new_udf(Arc::clone(&self.0), args);
+        let call = ScalarFunction::new_udf(Arc::clone(&self.join), args);
+        Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
+    }
+
+    fn plan_overlay(&self, args: Vec<Expr>) -> Result<PlannerResult<Vec<Expr>>> {
+        let call = ScalarFunction::new_udf(Arc::clone(&self.overlay), args);
         Ok(PlannerResult::Planned(Expr::ScalarFunction(call)))
     }
 }

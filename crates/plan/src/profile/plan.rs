@@ -1,7 +1,7 @@
 //! The walk over a logical plan: every node and expression is one of a closed list.
 
 use super::{ProfileError, types};
-use crate::functions::{Kind, check_call};
+use crate::functions::{Kind, check_call, check_scalar};
 use arrow::datatypes::DataType;
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::common::{DataFusionError, ScalarValue};
@@ -126,7 +126,7 @@ fn check_expression(e: &Expr, stage: Stage) -> Result<(), ProfileError> {
         Expr::BinaryExpr(b) => check_operator(b.op),
         Expr::Cast(c) => check_cast(c.field.data_type()),
         Expr::TryCast(c) => check_cast(c.field.data_type()),
-        Expr::ScalarFunction(f) => Ok(check_call(Kind::Scalar, f.name(), &f.args)?),
+        Expr::ScalarFunction(f) => Ok(check_scalar(&f.func, &f.args)?),
         Expr::AggregateFunction(f) => check_aggregate(f, stage),
         Expr::WindowFunction(f) => check_window(f, stage),
         Expr::SimilarTo(_) if planned => Ok(()),
