@@ -9,6 +9,7 @@ mod bare;
 mod city;
 mod figures;
 mod protection;
+mod release;
 mod tpch;
 #[expect(
     clippy::unwrap_used,
@@ -32,6 +33,8 @@ struct Cli {
 enum Command {
     /// TPC-H, a point lookup and a stream: all protection on, against plain DataFusion
     Protection(protection::ProtectionArgs),
+    /// What disclosure control costs: aggregates over a private product, against the same product declared open
+    Release(release::ReleaseArgs),
 }
 
 fn main() -> Result<()> {
@@ -43,6 +46,7 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         match cli.command {
             Command::Protection(args) => protection::run(args).await,
+            Command::Release(args) => release::run(args).await,
         }
     })
 }

@@ -96,7 +96,10 @@ async fn plain_context(files: &Path) -> Result<SessionContext> {
     Ok(context)
 }
 
-async fn ask(connection: &mut Connection, statement: &str) -> Result<(Duration, Vec<RecordBatch>)> {
+pub(crate) async fn ask(
+    connection: &mut Connection,
+    statement: &str,
+) -> Result<(Duration, Vec<RecordBatch>)> {
     let started = Instant::now();
     let batches = connection.query(statement).await?.try_collect().await?;
     Ok((started.elapsed(), batches))
@@ -169,7 +172,7 @@ async fn queries(args: &ProtectionArgs, plain: &SessionContext, sides: &mut [Sid
     Ok(())
 }
 
-fn millis(time: Duration) -> f64 {
+pub(crate) fn millis(time: Duration) -> f64 {
     time.as_secs_f64() * 1000.0
 }
 

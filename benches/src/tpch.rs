@@ -48,16 +48,19 @@ pub(crate) fn generate(folder: &Path, scale: f64) -> Result<()> {
             "nation" => Box::new(NationArrow::new(NationGenerator::new(scale, 1, 1))),
             _ => Box::new(RegionArrow::new(RegionGenerator::new(scale, 1, 1))),
         };
-        // Under another name first, so that a run that was cut short leaves no half table.
-        let part = path.with_extension("part");
-        write(&part, batches.as_mut())
-            .with_context(|| format!("cannot write `{}`", part.display()))?;
-        std::fs::rename(&part, &path)?;
+        write(&path, batches.as_mut())?;
     }
     Ok(())
 }
 
-fn write(path: &Path, batches: &mut dyn RecordBatchReader) -> Result<()> {
+/// Writes a Parquet file; a run that is cut short leaves none.
+pub(crate) fn write(path: &Path, batches: &mut dyn RecordBatchReader) -> Result<()> {
+    let part = path.with_extension("part");
+    write_part(&part, batches).with_context(|| format!("cannot write `{}`", part.display()))?;
+    Ok(std::fs::rename(&part, path)?)
+}
+
+fn write_part(path: &Path, batches: &mut dyn RecordBatchReader) -> Result<()> {
     let properties = WriterProperties::builder()
         .set_compression(Compression::ZSTD(ZstdLevel::try_new(1)?))
         .set_max_row_group_row_count(Some(ROW_GROUP))

@@ -4,16 +4,38 @@
 //! accepts nothing else. A gate is made from a [`Rule`], which the owner's own product decides and the request
 //! never does.
 //!
-//! Held here: the minimum group on distinct units per cell, the minimum of contributors per measure, one shape for
-//! what is empty, unknown or withheld, and a canonical order of cells. Not held here: noise, dominance, margins
-//! and budgets; and what two products say together, which is weighed when a product is published.
+//! Held here is the *cube lane*: the minimum group on distinct units before and after noise, the minimum of
+//! contributors per measure, dominance, cell-key noise, margins with complementary suppression, one shape for what is
+//! empty, unknown or withheld, and a canonical order of cells. Not held here: budgets, and what two products say
+//! together, which is weighed when a product is published. The rules and their sources are in `DISCLOSURE.md`;
+//! [`ons`] has the Office for National Statistics' own form of cell keys, for conformance.
+//!
+//! The differential test of gate and margins against a slow reference runs 10,000 cases; its long form is
+//! `GUILDHALL_CASES=1000000 cargo test -p guildhall-disclosure --release -- differential`.
 
+mod answer;
 mod canonical;
 mod cells;
+mod coordinates;
+mod dominance;
+mod facts;
+mod lattice;
+mod lines;
+mod margins;
+mod noise;
+pub mod ons;
+mod ptable;
+#[cfg(test)]
+mod reference;
 mod release;
-mod threshold;
+#[cfg(test)]
+mod tests;
 
 pub use cells::{CellColumn, CellRule, CellValue};
+pub use facts::{Facts, Members, Total};
+pub use margins::{Axis, Coordinate, Cuboid, Margins, Pattern};
+pub use noise::{Noise, NoiseSecret};
+pub use ptable::{PTable, PTableError, PTableSpec};
 pub use release::{Gate, Receipt, ReleaseError, Released, Rule};
 
 /// Field metadata that names the rule a column was released under.

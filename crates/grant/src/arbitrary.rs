@@ -90,6 +90,7 @@ pub(crate) fn a_product() -> Product {
         conforms_to: Some(n("sessions")),
         unit: Some(n("vehicle")),
         minimum_group: 10,
+        max_rows_per_unit: 100,
         columns: vec![
             column("vehicle", ColumnClass::Identifier, &["plate"]),
             column("ward", ColumnClass::Quasi, &["car_park", "ward"]),
@@ -109,6 +110,7 @@ pub(crate) fn a_product() -> Product {
                 },
             ],
             values: vec![],
+            within: None,
         }],
         measures: vec![Measure {
             column: n("paid_pence"),
@@ -221,9 +223,15 @@ fn roll_up_kind() -> impl Strategy<Value = RollUpKind> {
 
 fn roll_ups() -> impl Strategy<Value = Vec<RollUp>> {
     vec(roll_up_kind(), 0..3).prop_map(|kinds| {
-        let named = |(i, kind)| RollUp {
-            name: format!("r{i}"),
-            kind,
+        let named = |(i, mut kind): (usize, RollUpKind)| {
+            // Groups of a dimension share no value.
+            if let RollUpKind::Group(values) = &mut kind {
+                values
+                    .iter_mut()
+                    .for_each(|v| v.insert_str(0, &i.to_string()));
+            }
+            let name = format!("r{i}");
+            RollUp { name, kind }
         };
         kinds.into_iter().enumerate().map(named).collect()
     })
@@ -256,7 +264,7 @@ prop_compose! {
     /// A product that passes its own check: dimensions and measures are over its columns.
     pub(crate) fn any_product()(
         (council, department, name) in (sql_name(), sql_name(), sql_name()),
-        (version, minimum_group) in (1u32.., 1u32..),
+        (version, minimum_group, max_rows_per_unit) in (1u32.., 1u32.., 1u32..),
         doc in ".{0,12}",
         class in prop::sample::select(vec![
             ReleaseClass::Open,
@@ -279,9 +287,9 @@ prop_compose! {
             node: n(&format!("spiffe://{council}/{department}/node/{node}")),
             unit: (class == ReleaseClass::Aggregate).then(|| first.clone()),
             row_count: (class == ReleaseClass::Open).then_some(rows),
-            dimensions: vec![Dimension { column: last.clone(), roll_ups, values }],
+            dimensions: vec![Dimension { column: last.clone(), roll_ups, values, within: None }],
             measures: vec![Measure { column: last, lower: a.min(b), upper: a.max(b) }],
-            council, department, name, version, doc, class, purposes, conforms_to, minimum_group,
+            council, department, name, version, doc, class, purposes, conforms_to, minimum_group, max_rows_per_unit,
             columns, arrow_schema, definition, always_reads,
         }
     }

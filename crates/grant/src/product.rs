@@ -33,6 +33,8 @@ pub struct Product {
     pub unit: Option<ColumnName>,
     /// The fewest distinct units that a released cell speaks of.
     pub minimum_group: u32,
+    /// The most rows of one unit that count in one cell; 0 where cells are not weighed.
+    pub max_rows_per_unit: u32,
     /// Every column of the view, in its order.
     pub columns: Vec<Column>,
     /// What may be grouped and filtered by.
@@ -82,6 +84,8 @@ pub struct Dimension {
     pub roll_ups: Vec<RollUp>,
     /// The registered values as text; empty if not declared.
     pub values: Vec<String>,
+    /// The dimension of which one value holds each value of this one, as a ward holds a car park.
+    pub within: Option<ColumnName>,
 }
 
 /// A coarser grouping of a dimension.
@@ -181,6 +185,9 @@ impl Product {
         self.known("dimensions", self.dimensions.iter().map(|d| &d.column))?;
         self.known("measures", self.measures.iter().map(|m| &m.column))?;
         self.dimensions.iter().try_for_each(Dimension::check)?;
+        self.dimensions
+            .iter()
+            .try_for_each(|d| self.check_within(d))?;
         self.measures.iter().try_for_each(Measure::check)?;
         self.check_class()?;
         let PeerId {
@@ -209,6 +216,12 @@ impl Product {
                     rule: "is 0",
                 });
             }
+            if self.max_rows_per_unit == 0 {
+                return Err(WireError::Rule {
+                    field: "max_rows_per_unit",
+                    rule: "is 0",
+                });
+            }
         }
         if self.class != ReleaseClass::Open && self.row_count.is_some() {
             return Err(WireError::Rule {
@@ -217,6 +230,26 @@ impl Product {
             });
         }
         Ok(())
+    }
+
+    /// Each dimension lies within another one, and in the end in none.
+    fn check_within(&self, of: &Dimension) -> Result<(), WireError> {
+        let mut at = of;
+        for _ in 0..=self.dimensions.len() {
+            let Some(within) = &at.within else {
+                return Ok(());
+            };
+            at = self
+                .dimension(within.as_str())
+                .ok_or_else(|| WireError::NoSuchColumn {
+                    field: "dimensions.within",
+                    name: within.to_string(),
+                })?;
+        }
+        Err(WireError::Rule {
+            field: "dimensions.within",
+            rule: "goes round in a circle",
+        })
     }
 
     fn known<'a>(
@@ -235,6 +268,17 @@ impl Product {
 }
 
 impl Dimension {
+    /// Whether a group other than that of `name` has one of `values`.
+    #[must_use]
+    pub fn shares_with_another(&self, name: &str, values: &[String]) -> bool {
+        self.roll_ups.iter().any(|other| match &other.kind {
+            RollUpKind::Group(theirs) => {
+                other.name != name && values.iter().any(|v| theirs.contains(v))
+            }
+            RollUpKind::DateTrunc(_) => false,
+        })
+    }
+
     fn check(&self) -> Result<(), WireError> {
         let mut seen = BTreeSet::new();
         for RollUp { name, kind } in &self.roll_ups {
@@ -259,6 +303,12 @@ impl Dimension {
                 RollUpKind::Group(values) if values.is_empty() => {
                     return Err(WireError::Missing {
                         field: "dimensions.roll_ups.group",
+                    });
+                }
+                RollUpKind::Group(values) if self.shares_with_another(name, values) => {
+                    return Err(WireError::Rule {
+                        field: "dimensions.roll_ups.group",
+                        rule: "has a value that another group has too",
                     });
                 }
                 RollUpKind::DateTrunc(_) | RollUpKind::Group(_) => {}

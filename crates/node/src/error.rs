@@ -64,6 +64,8 @@ pub(crate) enum RunError {
         #[source]
         source: ArrowError,
     },
+    #[error("the question's tables have more than {most} cells")]
+    TooManyCells { most: usize },
     #[error("the fragment ran for more than {seconds} s")]
     TooLong { seconds: u64 },
     #[error("the decision cannot be written down")]
@@ -140,6 +142,7 @@ impl RunError {
             Self::Engine { .. }
             | Self::Release { .. }
             | Self::Encode { .. }
+            | Self::TooManyCells { .. }
             | Self::TooLong { .. }
                 if privacy == Privacy::Cells =>
             {
@@ -147,7 +150,7 @@ impl RunError {
             }
             Self::Engine { source } => engine_status(source).unwrap_or_else(ours),
             Self::TooLong { .. } => Status::deadline_exceeded(self.to_string()),
-            Self::Release { .. } | Self::Encode { .. } => ours(),
+            Self::Release { .. } | Self::Encode { .. } | Self::TooManyCells { .. } => ours(),
         }
     }
 

@@ -34,6 +34,16 @@ pub enum NodeError {
         /// Who this is.
         config: Box<PeerId>,
     },
+    /// The secret of the noise cannot be kept.
+    #[error("the secret that released cells are perturbed by cannot be kept")]
+    NoiseSecret {
+        /// Why.
+        #[source]
+        source: IdentityError,
+    },
+    /// No randomness.
+    #[error("the operating system gives no randomness")]
+    Random,
     /// The signing key is none.
     #[error("the signing key cannot be used")]
     SigningKey {

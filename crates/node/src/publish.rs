@@ -226,6 +226,7 @@ impl Publisher<'_> {
             conforms_to: draft.conforms_to.clone(),
             unit: draft.unit.clone(),
             minimum_group: draft.minimum_group,
+            max_rows_per_unit: draft.max_rows_per_unit,
             columns,
             dimensions: draft.dimensions.clone(),
             measures: draft.measures.clone(),

@@ -4,22 +4,27 @@ use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::node::{Node, NodeError};
 use crate::product::Products;
-use crate::run::{Answer, Door, Runner, Turns};
+use crate::run::{Answer, Door, Patterns, Runner, Turns};
 use guildhall_client::{Upkeep, keep_up};
+use guildhall_disclosure::NoiseSecret;
 use guildhall_identity::{
-    ClientAuth, MAX_MESSAGE_BYTES, Running, ServerTls, require_peer, serve, server_builder,
+    ClientAuth, IdentityError, MAX_MESSAGE_BYTES, Running, ServerTls, load_secret, require_peer,
+    save_secret, serve, server_builder,
 };
 use guildhall_model::SharedClock;
 use guildhall_policy::{DEFAULT_DEPARTMENT_POLICY, Policies};
 use guildhall_proto::node::v1::RunRequest;
 use guildhall_proto::node::v1::node_server::{self, NodeServer};
 use guildhall_telemetry::{error_chain, spawn};
+use ring::rand::{SecureRandom as _, SystemRandom};
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
 
 /// How long after a failed announcement the next one is made.
 const ANNOUNCE_AGAIN: Duration = Duration::from_secs(2);
@@ -134,6 +139,8 @@ impl Node {
                 self.clock.now(),
             ),
             products: Products::new(self.config.products_dir(), self.signer.public(), datasets),
+            secret: noise_secret(&self.config.identity_dir())?,
+            patterns: Patterns::default(),
             policies: Policies::department(&policy)
                 .map_err(|source| NodeError::Policy { source })?,
             engine: Engine::new(&limits).map_err(|source| NodeError::Engine { source })?,
@@ -144,6 +151,28 @@ impl Node {
             longest: Duration::from_secs(limits.seconds),
         })
     }
+}
+
+/// The secret that released cells are perturbed by, made on the first start. It never changes: another would give
+/// another draw of the same noise, and two draws tell more than one.
+fn noise_secret(dir: &Path) -> Result<NoiseSecret, NodeError> {
+    let kept = |source| NodeError::NoiseSecret { source };
+    let file = dir.join("noise.key");
+    if !file.exists() {
+        let mut fresh = Zeroizing::new([0_u8; 32]);
+        SystemRandom::new()
+            .fill(fresh.as_mut())
+            .map_err(|_| NodeError::Random)?;
+        save_secret(&file, fresh.as_ref()).map_err(kept)?;
+    }
+    let bytes = load_secret(&file).map_err(kept)?;
+    let bytes: &[u8; 32] = bytes.as_slice().try_into().map_err(|_| {
+        kept(IdentityError::Read {
+            path: file,
+            source: std::io::Error::other("not 32 bytes"),
+        })
+    })?;
+    Ok(NoiseSecret::from_bytes(*bytes))
 }
 
 /// Says where we listen until the authority has heard it, and now and then again.

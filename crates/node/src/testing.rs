@@ -13,7 +13,7 @@ use crate::engine::Engine;
 use crate::import::{Importer, NodeImportError};
 use crate::product::Products;
 use crate::publish::{PublishError, Published, Publisher};
-use crate::run::{Door, Runner, Turns};
+use crate::run::{Door, Patterns, Runner, Turns};
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::util::pretty::pretty_format_batches;
@@ -25,6 +25,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use futures::TryStreamExt;
 use guildhall_client::arrow_message::{decode_batch, decode_schema};
+use guildhall_disclosure::NoiseSecret;
 use guildhall_grant::product::Product;
 use guildhall_grant::{Grant, GrantedProduct, SigningKey, envelope};
 use guildhall_identity::{CertificateAuthority, TrustStore};
@@ -80,6 +81,8 @@ impl TestNode {
         let runner = Runner {
             door: Door::new(node, trust(&council, clock.now()), clock.now()),
             products: Products::new(products, signer.public(), Arc::new(datasets)),
+            secret: NoiseSecret::from_bytes([7; 32]),
+            patterns: Patterns::default(),
             policies: Policies::department(policy).unwrap(),
             engine: Engine::new(&Limits {
                 partitions: 2,
@@ -409,7 +412,7 @@ fn car_parks() -> String {
 
 /// Twelve vehicles in Kinson, of which one stays often and pays much, one without a name and nine without a
 /// payment in January; nine in Boscombe.
-fn sessions() -> String {
+pub(crate) fn sessions() -> String {
     let mut csv = "vehicle,car_park,started,paid_pence,hours,notes\n".to_owned();
     for v in 0..12 {
         writeln!(

@@ -142,6 +142,7 @@ impl Town {
             conforms_to: None,
             unit: Some("vehicle".parse().unwrap()),
             minimum_group: 10,
+            max_rows_per_unit: 100,
             columns: vec![
                 column("ward", ColumnClass::Quasi, &["ward"]),
                 column("paid", ColumnClass::Measure, &["paid"]),
@@ -152,6 +153,7 @@ impl Town {
                 column: "ward".parse().unwrap(),
                 roll_ups: Vec::new(),
                 values: Vec::new(),
+                within: None,
             }],
             measures: vec![Measure {
                 column: "paid".parse().unwrap(),

@@ -84,6 +84,7 @@ fn product(council: &str) -> Product {
         conforms_to: Some("occupancy".parse().unwrap()),
         unit: None,
         minimum_group: 1,
+        max_rows_per_unit: 1,
         columns: vec![column("car_park"), column("spaces")],
         dimensions: vec![],
         measures: vec![],

@@ -24,6 +24,31 @@ fn an_aggregate_product_names_its_unit_and_minimum() {
     );
     let error = refused(|p| p.minimum_group = 0);
     assert_eq!(error.to_string(), "`minimum_group` is 0");
+    let error = refused(|p| p.max_rows_per_unit = 0);
+    assert_eq!(error.to_string(), "`max_rows_per_unit` is 0");
+}
+
+#[test]
+fn groups_share_no_value_and_dimensions_lie_in_no_circle() {
+    let group = |name: &str, values: &[&str]| RollUp {
+        name: name.to_owned(),
+        kind: RollUpKind::Group(values.iter().map(|v| (*v).to_owned()).collect()),
+    };
+    let error = refused(|p| {
+        p.dimensions[0].roll_ups = vec![group("a", &["1", "2"]), group("b", &["2", "3"])];
+    });
+    let text = error.to_string();
+    assert!(text.contains("another group"), "{text}");
+    let error = refused(|p| p.dimensions[0].within = Some(n("plate")));
+    assert!(matches!(
+        error,
+        WireError::NoSuchColumn {
+            field: "dimensions.within",
+            ..
+        }
+    ));
+    let error = refused(|p| p.dimensions[0].within = Some(p.dimensions[0].column.clone()));
+    assert!(error.to_string().contains("circle"), "{error}");
 }
 
 #[test]

@@ -23,6 +23,7 @@ impl Statement for Product {
             conforms_to: text(self.conforms_to.as_ref()),
             unit: text(self.unit.as_ref()),
             minimum_group: self.minimum_group,
+            max_rows_per_unit: self.max_rows_per_unit,
             columns: self.columns.iter().map(column_to_wire).collect(),
             dimensions: self.dimensions.iter().map(dimension_to_wire).collect(),
             measures: self.measures.iter().map(measure_to_wire).collect(),
@@ -46,6 +47,7 @@ impl Statement for Product {
             conforms_to: wire::optional_name("conforms_to", &w.conforms_to)?,
             unit: wire::optional_name("unit", &w.unit)?,
             minimum_group: w.minimum_group,
+            max_rows_per_unit: w.max_rows_per_unit,
             columns: w
                 .columns
                 .into_iter()
@@ -175,6 +177,7 @@ fn dimension_to_wire(d: &Dimension) -> proto::Dimension {
         column: d.column.to_string(),
         roll_ups: d.roll_ups.iter().map(roll_up_to_wire).collect(),
         values: d.values.clone(),
+        within: text(d.within.as_ref()),
     }
 }
 
@@ -187,6 +190,7 @@ fn dimension_from_wire(d: proto::Dimension) -> Result<Dimension, WireError> {
             .map(roll_up_from_wire)
             .collect::<Result<_, _>>()?,
         values: d.values,
+        within: wire::optional_name("dimensions.within", &d.within)?,
     })
 }
 

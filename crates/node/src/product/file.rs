@@ -58,6 +58,8 @@ pub struct Draft {
     pub unit: Option<ColumnName>,
     /// The fewest distinct units that a released cell speaks of; 0 where cells are not weighed.
     pub minimum_group: u32,
+    /// The most rows of one unit that count in one cell; 0 where cells are not weighed.
+    pub max_rows_per_unit: u32,
     /// The columns, by name.
     pub columns: BTreeMap<ColumnName, ColumnDraft>,
     /// What may be grouped and filtered by.
@@ -94,6 +96,7 @@ struct File {
     row_filter: Option<String>,
     unit: Option<ColumnName>,
     minimum_group: Option<u32>,
+    max_rows_per_unit: Option<u32>,
     columns: BTreeMap<String, ColumnDraft>,
     #[serde(default)]
     dimension: Vec<DimensionFile>,
@@ -109,6 +112,7 @@ struct DimensionFile {
     roll_ups: Vec<RollUpFile>,
     #[serde(default)]
     values: Vec<Scalar>,
+    within: Option<ColumnName>,
 }
 
 #[derive(Deserialize)]
@@ -232,6 +236,12 @@ impl Draft {
         if self.minimum_group < 2 {
             return complain("minimum_group", "is not set, or less than 2");
         }
+        if self.max_rows_per_unit == 0 {
+            return complain(
+                "max_rows_per_unit",
+                "is not set, or 0; it is the most rows of one unit that count in one cell",
+            );
+        }
         for (name, column) in &self.columns {
             let bounded = self.measures.iter().any(|m| m.column == *name);
             if column.class == ColumnClass::Measure && !bounded {
@@ -256,6 +266,12 @@ impl Draft {
                 );
             }
         }
+        if let Some(within) = &d.within
+            && !self.dimensions.iter().any(|o| o.column == *within)
+        {
+            let problem = format!("names `{within}`, which is no dimension");
+            return complain(field(".within"), problem);
+        }
         for RollUp { name, kind } in &d.roll_ups {
             match kind {
                 RollUpKind::DateTrunc(unit) if !DATE_TRUNC_UNITS.contains(&unit.as_str()) => {
@@ -264,6 +280,13 @@ impl Draft {
                 }
                 RollUpKind::Group(values) if values.is_empty() => {
                     return complain(field(&format!(".{name}.values")), "is empty");
+                }
+                // What two groups share could be had by subtracting one from the other.
+                RollUpKind::Group(values) if d.shares_with_another(name, values) => {
+                    return complain(
+                        field(&format!(".{name}.values")),
+                        "has one that another group of the dimension has too",
+                    );
                 }
                 RollUpKind::Group(values)
                     if !d.values.is_empty() && !values.iter().all(|v| d.values.contains(v)) =>
@@ -347,6 +370,7 @@ impl File {
             row_filter: self.row_filter,
             unit: self.unit,
             minimum_group: self.minimum_group.unwrap_or(0),
+            max_rows_per_unit: self.max_rows_per_unit.unwrap_or(0),
             columns,
             dimensions,
             measures,
@@ -381,6 +405,7 @@ impl DimensionFile {
             column,
             roll_ups,
             values,
+            within: self.within,
         })
     }
 }
@@ -398,6 +423,7 @@ pub(crate) mod tests {
         view = "SELECT s.vehicle, c.ward, s.started, s.paid_pence FROM sessions s JOIN car_parks c ON s.car_park = c.car_park"
         unit = "vehicle"
         minimum_group = 10
+        max_rows_per_unit = 60
         [columns]
         vehicle = { class = "identifier" }
         ward = { class = "quasi", doc = "Electoral ward" }
@@ -431,7 +457,7 @@ pub(crate) mod tests {
 
     #[test]
     fn an_unknown_key_is_named_with_its_file() {
-        let error = error("unit =", "minimum_grup = 3\nunit =");
+        let error = error("purposes =", "minimum_grup = 3\npurposes =");
         assert!(
             error.starts_with("sessions.toml: ") && error.contains("minimum_grup"),
             "{error}"
@@ -443,6 +469,7 @@ pub(crate) mod tests {
         assert!(error("unit = \"vehicle\"", "").contains("`unit` is not set"));
         assert!(error("minimum_group = 10", "").contains("`minimum_group`"));
         assert!(error("minimum_group = 10", "minimum_group = 1").contains("`minimum_group`"));
+        assert!(error("max_rows_per_unit = 60", "").contains("`max_rows_per_unit`"));
     }
 
     #[test]

@@ -173,8 +173,8 @@ mod tests {
     async fn a_row_filter_and_a_mask_are_read_where_they_are_needed() {
         let text = SESSIONS
             .replace(
-                "unit =",
-                "row_filter = \"started > TIMESTAMP '2020-01-01'\"\nunit =",
+                "\n        unit =",
+                "\nrow_filter = \"started > TIMESTAMP '2020-01-01'\"\nunit =",
             )
             .replace(
                 "class = \"quasi\", doc",

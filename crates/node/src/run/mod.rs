@@ -14,12 +14,16 @@
 mod cells;
 mod door;
 mod expand;
+mod facts;
+mod functions;
 mod lend;
+mod patterns;
 mod stream;
 mod total;
 
 pub(crate) use door::{Door, FreshGrant};
 pub(crate) use lend::LendError;
+pub(crate) use patterns::Patterns;
 pub(crate) use stream::{Answer, Turns};
 
 use crate::admit::{AdmittedFragment, Shape, admit};
@@ -28,15 +32,19 @@ use crate::authority::Authority;
 use crate::engine::Engine;
 use crate::error::{Privacy, RunError};
 use crate::product::{Products, Served, ShelfError, scans};
+use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
+use datafusion::physical_plan::execute_stream;
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
-use guildhall_disclosure::{CellRule, Gate, Rule};
+use guildhall_disclosure::{CellRule, Gate, NoiseSecret, Rule};
 use guildhall_model::{Digest, PeerId, Role, SharedClock};
+use guildhall_plan::cube::{CubeQuery, axes};
 use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
 use guildhall_proto::node::v1::RunRequest;
 use guildhall_store::{LentKeys, SealedDataset, SealedTable};
+use patterns::{Lattice, PatternKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -48,6 +56,8 @@ pub(crate) struct Runner {
     pub(crate) door: Door,
     pub(crate) products: Products,
     pub(crate) policies: Policies,
+    pub(crate) secret: NoiseSecret,
+    pub(crate) patterns: Patterns,
     pub(crate) engine: Engine,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) log: Log,
@@ -207,43 +217,67 @@ impl Runner {
                 (name.clone(), Arc::new(table) as Arc<dyn TableProvider>)
             })
             .collect();
-        let (plan, rule) = match admitted.shape() {
-            Shape::Rows(plan) => (
-                expand::expand(plan.clone(), admitted.products(), &tables)?,
-                None,
-            ),
+        let work = match admitted.shape() {
+            Shape::Rows(plan) => {
+                let plan = expand::expand(plan.clone(), admitted.products(), &tables)?;
+                PlannedWork::Rows(self.engine.optimise(&plan)?)
+            }
             Shape::Cells(query) => {
-                let missing =
-                    || datafusion::error::DataFusionError::Internal("no such product".to_owned());
-                let served = admitted
-                    .products()
-                    .get(&query.product)
-                    .ok_or_else(missing)?;
-                let name = TableReference::full(
-                    query.product.council.as_str(),
-                    query.product.department.as_str(),
-                    query.product.product.as_str(),
-                );
-                let relation = expand::relation(served, &name, &tables)?;
-                let cells = cells::cell_plan(
-                    query,
-                    served.product(),
-                    served.view().schema(),
-                    relation,
-                    &name,
-                )?;
-                // Invariant: nothing that rows hold makes a question of cells fail.
-                let plan = total::total(self.engine.analysed(cells.plan)?)?;
-                (plan, Some(cells.rule))
+                PlannedWork::Cells(self.plan_cells(query, admitted.products(), &tables)?)
             }
         };
-        let plan = self.engine.optimise(&plan)?;
         Ok(Planned {
             grant: admitted.grant().clone(),
-            plan,
-            rule,
+            work,
             datasets,
             lent,
+        })
+    }
+
+    /// How the answer to a question of cells is taken from its lattice, and the plans of the lattice's tables, all
+    /// of them: their keys are borrowed for every question, whether they are computed again or not.
+    fn plan_cells(
+        &self,
+        query: &CubeQuery,
+        products: &expand::ServedProducts,
+        tables: &expand::Tables,
+    ) -> Result<PlannedCells, RunError> {
+        let served = products
+            .get(&query.product)
+            .ok_or_else(|| facts::internal("no such product"))?;
+        let product = served.product();
+        let name = TableReference::full(
+            query.product.council.as_str(),
+            query.product.department.as_str(),
+            query.product.product.as_str(),
+        );
+        let relation = expand::relation(served, &name, tables)?;
+        let schema = served.view().schema();
+        let cells = cells::Cells {
+            query,
+            facts: facts::CellFacts::new(query, product, schema, &name, &self.secret)?,
+            axes: axes(query, product)
+                .map_err(|_| facts::internal("an admitted question lies in no lattice"))?,
+        };
+        // Invariant: nothing that rows hold makes a question of cells fail.
+        let total = |plan| total::total(self.engine.analysed(plan)?);
+        let layout = cells.facts.layout();
+        let key = PatternKey::of(&cells, &layout, products);
+        let shelved = self.patterns.place(key);
+        let (mut lattice_tables, places, more) = cells.lattice(&relation)?;
+        for table in &mut lattice_tables {
+            table.plan = self.engine.optimise(&total(table.plan.clone())?)?;
+        }
+        Ok(PlannedCells {
+            asked: cells.asked()?,
+            shelved,
+            lattice: Lattice {
+                axes: cells.axes(),
+                facts: layout,
+                tables: lattice_tables,
+                places,
+                more,
+            },
         })
     }
 
@@ -251,12 +285,15 @@ impl Runner {
     async fn borrow(&self, planned: Planned) -> Result<Keyed, RunError> {
         let Planned {
             grant,
-            plan,
-            rule,
+            work,
             datasets,
             lent,
         } = planned;
-        let wanted = lend::wanted(&scans(&plan)?, &datasets);
+        let mut read = Vec::new();
+        for plan in work.plans() {
+            read.extend(scans(plan)?);
+        }
+        let wanted = lend::wanted(&read, &datasets);
         let keys = lend::borrow_keys(
             self.authority.as_ref(),
             grant.envelope(),
@@ -267,28 +304,49 @@ impl Runner {
         .map_err(|source| RunError::Keys { source })?;
         // The cell is fresh: nobody else can have set it.
         let _ = lent.set(keys);
-        Ok(Keyed { grant, plan, rule })
+        Ok(Keyed { grant, work })
     }
 
     /// Starts the work; what it releases comes out of the answer.
     async fn start(&self, keyed: Keyed, turn: stream::Turn) -> Result<Answer, RunError> {
-        let Keyed { grant, plan, rule } = keyed;
-        let (physical, context) = self.engine.physical(&plan).await?;
-        let (rule, privacy) = match rule {
-            None => (Rule::OpenRows, Privacy::Rows),
-            Some(cells) => (Rule::Cells(cells), Privacy::Cells),
+        let Keyed { grant, work } = keyed;
+        let (rows, gate, privacy) = match work {
+            PlannedWork::Rows(plan) => {
+                let (physical, context) = self.engine.physical(&plan).await?;
+                let gate = Gate::new(Rule::OpenRows, physical.schema())?;
+                (execute_stream(physical, context)?, gate, Privacy::Rows)
+            }
+            PlannedWork::Cells(cells) => {
+                let (cells, rule) = self.cells(cells).await?;
+                let gate = Gate::new(Rule::Cells(rule), cells.schema())?;
+                (stream::once(cells), gate, Privacy::Cells)
+            }
         };
-        let gate = Gate::new(rule, physical.schema())?;
         let work = stream::Work {
-            physical,
-            context,
+            rows,
             gate,
             privacy,
             fragment: grant.fragment,
             longest: self.longest,
             turn,
         };
-        Ok(work.start()?)
+        Ok(work.start())
+    }
+
+    /// The cells that were asked for, and how they are weighed.
+    async fn cells(&self, planned: PlannedCells) -> Result<(RecordBatch, CellRule), RunError> {
+        let PlannedCells {
+            asked,
+            shelved,
+            lattice,
+        } = planned;
+        let known = shelved.get_or_try_init(|| lattice.work_out(&self.engine));
+        let known = tokio::time::timeout(self.longest, known).await;
+        let seconds = self.longest.as_secs();
+        let known = known.map_err(|_| RunError::TooLong { seconds })??;
+        asked
+            .of(known)
+            .map_err(|source| RunError::Encode { source })
     }
 
     fn refused(
@@ -345,18 +403,43 @@ struct Permitted(AdmittedFragment);
 #[derive(Debug)]
 struct Planned {
     grant: FreshGrant,
-    plan: LogicalPlan,
-    rule: Option<CellRule>,
+    work: PlannedWork,
     datasets: BTreeMap<guildhall_model::DatasetName, Arc<SealedDataset>>,
     lent: LentKeys,
 }
 
-/// A plan whose tables hold the keys lent for it.
+/// Work whose tables hold the keys lent for it.
 #[derive(Debug)]
 struct Keyed {
     grant: FreshGrant,
-    plan: LogicalPlan,
-    rule: Option<CellRule>,
+    work: PlannedWork,
+}
+
+/// What is to be run.
+#[derive(Debug)]
+enum PlannedWork {
+    /// One plan, whose rows leave.
+    Rows(LogicalPlan),
+    /// The tables that cells lie in.
+    Cells(PlannedCells),
+}
+
+/// How an answer of cells is found.
+#[derive(Debug)]
+struct PlannedCells {
+    asked: cells::Asked,
+    shelved: patterns::Shelved,
+    lattice: Lattice,
+}
+
+impl PlannedWork {
+    /// Every plan, whose reads need keys.
+    fn plans(&self) -> Box<dyn Iterator<Item = &LogicalPlan> + '_> {
+        match self {
+            Self::Rows(plan) => Box::new(std::iter::once(plan)),
+            Self::Cells(cells) => Box::new(cells.lattice.plans()),
+        }
+    }
 }
 
 #[cfg(test)]

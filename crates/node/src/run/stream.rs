@@ -9,8 +9,8 @@ use crate::wire::Encoder;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use datafusion::error::DataFusionError;
-use datafusion::execution::TaskContext;
-use datafusion::physical_plan::{ExecutionPlan, SendableRecordBatchStream, execute_stream};
+use datafusion::physical_plan::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{Stream, StreamExt};
 use guildhall_disclosure::Gate;
 use guildhall_model::Digest;
@@ -65,11 +65,16 @@ impl Turns {
     }
 }
 
-/// A plan that is ready to run.
-#[derive(Debug)]
+/// A stream of one batch.
+pub(super) fn once(batch: RecordBatch) -> SendableRecordBatchStream {
+    let schema = batch.schema();
+    let one = futures::stream::once(std::future::ready(Ok(batch)));
+    Box::pin(RecordBatchStreamAdapter::new(schema, one))
+}
+
+/// Rows that are ready to be computed, and the gate they go through.
 pub(crate) struct Work {
-    pub(crate) physical: Arc<dyn ExecutionPlan>,
-    pub(crate) context: Arc<TaskContext>,
+    pub(crate) rows: SendableRecordBatchStream,
     pub(crate) gate: Gate,
     pub(crate) privacy: Privacy,
     pub(crate) fragment: Digest,
@@ -79,17 +84,15 @@ pub(crate) struct Work {
 
 impl Work {
     /// Starts both tasks. The first message is the schema, which says nothing of the data.
-    pub(crate) fn start(self) -> Result<Answer, DataFusionError> {
+    pub(crate) fn start(self) -> Answer {
         let Self {
-            physical,
-            context,
+            rows,
             gate,
             privacy,
             fragment,
             longest,
             turn,
         } = self;
-        let rows = execute_stream(physical, context)?;
         let (batches, computed) = mpsc::channel(BATCHES_AHEAD);
         let (messages, answer) = mpsc::channel(MESSAGES_AHEAD);
         let (encoder, first) = Encoder::new(&gate.schema());
@@ -112,12 +115,12 @@ impl Work {
             // Nobody may be listening any more.
             let _ = report.send(last).await;
         });
-        Ok(Answer {
+        Answer {
             parts: answer,
             fragment,
             privacy,
             ended: false,
-        })
+        }
     }
 }
 

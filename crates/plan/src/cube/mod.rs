@@ -10,12 +10,14 @@
 //! does not trust the gateway. It decides what may be asked; thresholds and bounds are applied to
 //! what comes out, elsewhere.
 
+mod axes;
 mod canonical;
 mod limit;
 mod recognise;
 mod source;
 mod value;
 
+pub use axes::{AxisPlace, CubeAxis, CubeLevel, LevelBy, axes};
 pub use recognise::recognise;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};

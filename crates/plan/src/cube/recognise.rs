@@ -1,5 +1,6 @@
 //! From an aggregation to a question of the cube.
 
+use super::axes::axes;
 use super::source::{Relation, Source, dimension, relation, source};
 use super::value::{widens, widens_number};
 use super::{CubeAgg, CubeAggregate, CubeKey, CubeQuery, Refusal};
@@ -72,13 +73,22 @@ pub fn recognise(plan: &LogicalPlan, product: &Product) -> Result<CubeQuery, Ref
             data_type: field.data_type().clone(),
         });
     }
-    Ok(CubeQuery {
-        product: product.product_ref(),
-        unit,
-        keys,
-        filters: input.filters,
-        aggregates,
-    })
+    lies_in_a_lattice(
+        CubeQuery {
+            product: product.product_ref(),
+            unit,
+            keys,
+            filters: input.filters,
+            aggregates,
+        },
+        product,
+    )
+}
+
+/// `query`, if what is told of its cells can be weighed against what is told of coarser ones.
+fn lies_in_a_lattice(query: CubeQuery, product: &Product) -> Result<CubeQuery, Refusal> {
+    axes(&query, product)?;
+    Ok(query)
 }
 
 fn rows(product: &Product) -> Refusal {
@@ -103,13 +113,16 @@ fn distinct(
     if keys.is_empty() {
         return Err(rows(product));
     }
-    Ok(CubeQuery {
-        product: product.product_ref(),
-        unit,
-        keys,
-        filters,
-        aggregates: Vec::new(),
-    })
+    lies_in_a_lattice(
+        CubeQuery {
+            product: product.product_ref(),
+            unit,
+            keys,
+            filters,
+            aggregates: Vec::new(),
+        },
+        product,
+    )
 }
 
 /// The keys that `sources` are, named and typed as the first columns of `output`.

@@ -1,3 +1,4 @@
+mod axes;
 mod grammar;
 mod mutants;
 mod town;

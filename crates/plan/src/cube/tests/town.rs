@@ -127,6 +127,7 @@ pub(crate) fn sessions() -> Product {
         column: name.parse().unwrap(),
         roll_ups,
         values: vec![],
+        within: None,
     };
     Product {
         council: "northmoor".parse().unwrap(),
@@ -139,6 +140,7 @@ pub(crate) fn sessions() -> Product {
         conforms_to: None,
         unit: Some("vehicle".parse().unwrap()),
         minimum_group: 10,
+        max_rows_per_unit: 100,
         columns: vec![
             column("vehicle", ColumnClass::Identifier),
             column("ward", ColumnClass::Quasi),

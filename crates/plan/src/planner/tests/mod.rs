@@ -60,6 +60,7 @@ impl Given {
             conforms_to: None,
             unit: None,
             minimum_group: 0,
+            max_rows_per_unit: 0,
             columns: schema
                 .fields()
                 .iter()
@@ -93,6 +94,7 @@ impl Given {
         p.row_count = None;
         p.unit = Some(unit.parse().unwrap());
         p.minimum_group = 10;
+        p.max_rows_per_unit = 100;
         for column in &mut p.columns {
             let name = column.name.as_str();
             column.class = if name == unit {
@@ -116,6 +118,7 @@ impl Given {
                     vec![]
                 },
                 values: vec![],
+                within: None,
             })
             .collect();
         p.measures = measures

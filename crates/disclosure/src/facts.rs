@@ -1,0 +1,403 @@
+//! What is known of each cell, and whether it passes on its own: the primary rules.
+//!
+//! The gate and the pattern of margins both judge by [`Weighed`], so they cannot disagree on what fails.
+
+use crate::dominance;
+use crate::noise::Noise;
+use crate::release::ReleaseError;
+use arrow::array::{Array, AsArray, Decimal128Array, RecordBatch, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Schema, UInt64Type};
+
+/// The facts of a cell that its rules look at, none of which leaves as it is.
+///
+/// All column numbers count from the first column of facts: keys come before them, and how many differs.
+#[derive(Debug, Clone)]
+pub struct Facts {
+    /// The least number of distinct units (k) that a cell or value may stand on; 2 at least.
+    pub minimum_group: u32,
+    /// Who is in the cell.
+    pub units: Members,
+    /// The totals over it.
+    pub totals: Vec<Total>,
+    /// What noise is drawn with.
+    pub noise: Noise,
+}
+
+/// Columns about a set of distinct units.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Members {
+    /// How many; an integer.
+    pub count: usize,
+    /// The wrapping sum of their record keys; `UInt64`.
+    pub key_sum: usize,
+}
+
+/// A total over the cell: the sum over its contributors, the units that have a value, of each one's clamped total.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Total {
+    /// What it is a total of, such as `rows` or `sum:sessions.paid`. Its noise depends on this and on its contributors.
+    pub id: String,
+    /// The contributors.
+    pub members: Members,
+    /// The sum; an integer or a `Decimal128`.
+    pub sum: usize,
+    /// The largest contribution by absolute value, of the sum's type; NULL if there is none.
+    pub largest: usize,
+    /// The second largest, likewise.
+    pub second: usize,
+    /// How many contributors are below 0; an integer.
+    pub negatives: usize,
+}
+
+/// The share of the largest contribution that one step of noise moves a sum by: one part in so many.
+const STEP_PARTS: i128 = 20;
+/// No decimal of 38 digits reaches this.
+const TOO_LARGE: i128 = 10_i128.pow(DECIMAL128_MAX_PRECISION as u32);
+/// The kind of noise that counts of units have.
+const UNITS: &str = "units";
+/// The kind of noise that totals have.
+const TOTAL: &str = "total";
+
+impl Facts {
+    /// Fails unless the columns from `first` on are there and of the types that are read.
+    pub(crate) fn check(&self, input: &Schema, first: usize) -> Result<(), ReleaseError> {
+        if self.minimum_group < 2 {
+            let k = self.minimum_group;
+            return Err(wrong(format!("a minimum group of {k} protects nobody")));
+        }
+        let columns = Columns { input, first };
+        columns.members(self.units)?;
+        for (at, total) in self.totals.iter().enumerate() {
+            columns.total(total)?;
+            if self.totals.iter().take(at).any(|t| t.id == total.id) {
+                return Err(wrong(format!("two totals are called `{}`", total.id)));
+            }
+        }
+        Ok(())
+    }
+
+    /// How far a released count of units may be from the true one.
+    pub(crate) fn units_error(&self) -> String {
+        format!("at most {}", self.noise.table.most())
+    }
+
+    /// How far a released sum may be from the true one.
+    pub(crate) fn sum_error(&self) -> String {
+        let most = self.noise.table.most();
+        let percent = u64::from(most) * 5;
+        format!(
+            "at most {percent}% of the largest contribution, or {most} in the last digit if that is more, after clamping"
+        )
+    }
+}
+
+struct Columns<'a> {
+    input: &'a Schema,
+    first: usize,
+}
+
+impl Columns<'_> {
+    fn data_type(&self, column: usize) -> Result<&DataType, ReleaseError> {
+        let column = self.first.saturating_add(column);
+        let field = self.input.fields().get(column);
+        field.map(|f| f.data_type()).ok_or_else(|| {
+            let columns = self.input.fields().len();
+            wrong(format!("column {column} of {columns}"))
+        })
+    }
+
+    fn integer(&self, column: usize) -> Result<(), ReleaseError> {
+        match self.data_type(column)?.is_integer() {
+            true => Ok(()),
+            false => Err(wrong(format!("column {column} of the facts is no count"))),
+        }
+    }
+
+    fn members(&self, members: Members) -> Result<(), ReleaseError> {
+        self.integer(members.count)?;
+        match self.data_type(members.key_sum)? {
+            DataType::UInt64 => Ok(()),
+            _ => Err(wrong(format!(
+                "column {} of the facts is no sum of record keys",
+                members.key_sum
+            ))),
+        }
+    }
+
+    fn total(&self, total: &Total) -> Result<(), ReleaseError> {
+        self.members(total.members)?;
+        self.integer(total.negatives)?;
+        let sum = self.data_type(total.sum)?;
+        let readable = sum.is_integer() || matches!(sum, DataType::Decimal128(_, s) if *s >= 0);
+        for column in [total.largest, total.second] {
+            if !readable || !alike(self.data_type(column)?, sum) {
+                return Err(wrong(format!("total `{}` is no exact number", total.id)));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Whether two numbers have the same last digit.
+fn alike(a: &DataType, b: &DataType) -> bool {
+    match (a, b) {
+        (DataType::Decimal128(_, a), DataType::Decimal128(_, b)) => a == b,
+        (a, b) => a.is_integer() && b.is_integer(),
+    }
+}
+
+fn wrong(what: String) -> ReleaseError {
+    ReleaseError::Rule { what }
+}
+
+/// The facts of the cells of one batch, read.
+pub(crate) struct Weighed<'a> {
+    facts: &'a Facts,
+    rows: usize,
+    units: Sets,
+    totals: Vec<Amounts>,
+}
+
+/// A set of units for each cell. What cannot be read is no set, and stands on nobody.
+struct Sets {
+    counts: UInt64Array,
+    key_sums: UInt64Array,
+    /// Where the noise of the count is drawn; decides ties, too.
+    indices: Vec<u64>,
+}
+
+struct Amounts {
+    members: Sets,
+    scale: i8,
+    sum: Decimal128Array,
+    largest: Decimal128Array,
+    second: Decimal128Array,
+    negatives: UInt64Array,
+}
+
+/// The largest contributions of a total, and the total.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Amount {
+    pub(crate) sum: i128,
+    pub(crate) largest: i128,
+    pub(crate) second: i128,
+}
+
+impl<'a> Weighed<'a> {
+    /// Reads the facts of `batch`, which start at its column `first`; [`Facts::check`] has passed.
+    pub(crate) fn read(
+        facts: &'a Facts,
+        batch: &RecordBatch,
+        first: usize,
+    ) -> Result<Self, ReleaseError> {
+        let input = Input {
+            facts,
+            batch,
+            first,
+        };
+        Ok(Self {
+            facts,
+            rows: batch.num_rows(),
+            units: input.sets(facts.units)?,
+            totals: facts
+                .totals
+                .iter()
+                .map(|t| input.amounts(t))
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    pub(crate) fn rows(&self) -> usize {
+        self.rows
+    }
+
+    pub(crate) fn totals(&self) -> usize {
+        self.totals.len()
+    }
+
+    pub(crate) fn minimum_group(&self) -> u32 {
+        self.facts.minimum_group
+    }
+
+    /// Whether the cell has enough units, before and after noise.
+    pub(crate) fn stands(&self, row: usize) -> bool {
+        self.enough(&self.units, row)
+    }
+
+    /// Whether the total has enough contributors, before and after noise, and none of them dominates it.
+    ///
+    /// Says nothing of the cell, on which the total depends as well.
+    pub(crate) fn total_passes(&self, total: usize, row: usize) -> bool {
+        let Some(amounts) = self.totals.get(total) else {
+            return false;
+        };
+        let all_positive = number(&amounts.negatives, row) == Some(0);
+        let amount = amounts.amount(row);
+        self.enough(&amounts.members, row)
+            && all_positive
+            && amount.is_some_and(|a| dominance::passes(a.sum, a.largest, a.second))
+    }
+
+    /// The units of the cell, or the contributors of one of its totals.
+    pub(crate) fn members(&self, statistic: Statistic, row: usize) -> u64 {
+        self.sets(statistic)
+            .and_then(|s| number(&s.counts, row))
+            .unwrap_or(0)
+    }
+
+    /// Decides between cells with as many members: secret, and a function of who is in the cell.
+    pub(crate) fn tie(&self, statistic: Statistic, row: usize) -> u64 {
+        self.sets(statistic)
+            .and_then(|s| s.indices.get(row).copied())
+            .unwrap_or(0)
+    }
+
+    /// What a total adds up to, and its largest contributions; none for the count of units.
+    pub(crate) fn amount(&self, statistic: Statistic, row: usize) -> Option<Amount> {
+        match statistic {
+            Statistic::Units => None,
+            Statistic::Total(total) => self.totals.get(total)?.amount(row),
+        }
+    }
+
+    /// The count of units with its noise.
+    pub(crate) fn published_units(&self, row: usize) -> Option<i64> {
+        let n = number(&self.units.counts, row)?;
+        i64::try_from(n)
+            .ok()?
+            .checked_add(self.step(&self.units, row)?)
+    }
+
+    /// The total with its noise, in units of its last digit.
+    pub(crate) fn published_total(&self, total: usize, row: usize) -> Option<i128> {
+        let amounts = self.totals.get(total)?;
+        let id = &self.facts.totals.get(total)?.id;
+        let n = number(&amounts.members.counts, row)?;
+        let key_sum = number(&amounts.members.key_sums, row)?;
+        let noise = &self.facts.noise;
+        let step = noise
+            .table
+            .noise(n, noise.secret.index(TOTAL, id, key_sum, n));
+        let amount = amounts.amount(row)?;
+        let size = (amount.largest / STEP_PARTS).max(1);
+        let moved = amount
+            .sum
+            .checked_add(size.checked_mul(i128::from(step))?)?;
+        (-TOO_LARGE < moved && moved < TOO_LARGE).then_some(moved)
+    }
+
+    /// How many digits of a published total are decimals.
+    pub(crate) fn scale(&self, total: usize) -> i8 {
+        self.totals.get(total).map_or(0, |t| t.scale)
+    }
+
+    fn sets(&self, statistic: Statistic) -> Option<&Sets> {
+        match statistic {
+            Statistic::Units => Some(&self.units),
+            Statistic::Total(total) => self.totals.get(total).map(|t| &t.members),
+        }
+    }
+
+    fn enough(&self, sets: &Sets, row: usize) -> bool {
+        let minimum = i64::from(self.facts.minimum_group);
+        let count = number(&sets.counts, row).and_then(|n| i64::try_from(n).ok());
+        let noise = self.step(sets, row);
+        let reaches =
+            |n: i64, noise: i64| n >= minimum && n.checked_add(noise).is_some_and(|p| p >= minimum);
+        count.zip(noise).is_some_and(|(n, noise)| reaches(n, noise))
+    }
+
+    fn step(&self, sets: &Sets, row: usize) -> Option<i64> {
+        let n = number(&sets.counts, row)?;
+        number(&sets.key_sums, row)?;
+        Some(self.facts.noise.table.noise(n, *sets.indices.get(row)?))
+    }
+}
+
+/// What is published of a cell: the count of its units, or one of its totals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Statistic {
+    Units,
+    Total(usize),
+}
+
+impl Amounts {
+    fn amount(&self, row: usize) -> Option<Amount> {
+        let largest = decimal(&self.largest, row)?.checked_abs()?;
+        let second = decimal(&self.second, row).unwrap_or(0).checked_abs()?;
+        let sum = decimal(&self.sum, row)?;
+        Some(Amount {
+            sum,
+            largest,
+            second,
+        })
+    }
+}
+
+struct Input<'a> {
+    facts: &'a Facts,
+    batch: &'a RecordBatch,
+    first: usize,
+}
+
+impl Input<'_> {
+    fn column(&self, column: usize) -> Result<&arrow::array::ArrayRef, ReleaseError> {
+        let column = self.batch.columns().get(self.first.saturating_add(column));
+        column.ok_or(ReleaseError::Shape)
+    }
+
+    fn numbers(&self, column: usize) -> Result<UInt64Array, ReleaseError> {
+        let cast = cast(self.column(column)?, &DataType::UInt64)?;
+        Ok(cast.as_primitive::<UInt64Type>().clone())
+    }
+
+    fn decimals(&self, column: usize) -> Result<Decimal128Array, ReleaseError> {
+        let column = self.column(column)?;
+        let wide = DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale_of(column.data_type()));
+        Ok(cast(column, &wide)?
+            .as_primitive::<Decimal128Type>()
+            .clone())
+    }
+
+    fn sets(&self, members: Members) -> Result<Sets, ReleaseError> {
+        let counts = self.numbers(members.count)?;
+        let key_sums = self.numbers(members.key_sum)?;
+        let secret = &self.facts.noise.secret;
+        let pairs = counts.iter().zip(key_sums.iter());
+        let indices = pairs
+            .map(|(n, key)| secret.index(UNITS, "", key.unwrap_or(0), n.unwrap_or(0)))
+            .collect();
+        Ok(Sets {
+            counts,
+            key_sums,
+            indices,
+        })
+    }
+
+    fn amounts(&self, total: &Total) -> Result<Amounts, ReleaseError> {
+        Ok(Amounts {
+            members: self.sets(total.members)?,
+            scale: scale_of(self.column(total.sum)?.data_type()),
+            sum: self.decimals(total.sum)?,
+            largest: self.decimals(total.largest)?,
+            second: self.decimals(total.second)?,
+            negatives: self.numbers(total.negatives)?,
+        })
+    }
+}
+
+fn scale_of(data_type: &DataType) -> i8 {
+    match data_type {
+        DataType::Decimal128(_, scale) => *scale,
+        _ => 0,
+    }
+}
+
+fn number(column: &UInt64Array, row: usize) -> Option<u64> {
+    (row < column.len() && column.is_valid(row)).then(|| column.value(row))
+}
+
+fn decimal(column: &Decimal128Array, row: usize) -> Option<i128> {
+    (row < column.len() && column.is_valid(row)).then(|| column.value(row))
+}

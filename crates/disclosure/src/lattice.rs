@@ -1,0 +1,292 @@
+//! The lattice of a cube's tables, from the coarsest to the finest.
+
+use crate::coordinates::KeyColumn;
+use crate::facts::{Facts, Statistic, Weighed};
+use crate::lines::{Line, Lines};
+use crate::margins::{Axis, Cuboid};
+use crate::release::ReleaseError;
+use std::collections::{BTreeMap, HashMap};
+
+/// All cuboids of a cube, each of the layout that its levels ask for.
+pub(crate) struct Lattice<'a> {
+    facts: &'a Facts,
+    axes: &'a [Axis],
+    /// Parents before their children.
+    cuboids: Vec<&'a Cuboid>,
+}
+
+impl<'a> Lattice<'a> {
+    pub(crate) fn open(
+        facts: &'a Facts,
+        axes: &'a [Axis],
+        cuboids: &'a [Cuboid],
+    ) -> Result<Self, ReleaseError> {
+        let depths = axes.iter().map(depths).collect::<Result<Vec<_>, _>>()?;
+        let fits = |c: &Cuboid| {
+            c.levels.len() == axes.len() && c.levels.iter().zip(&depths).all(|(l, d)| *l < d.len())
+        };
+        if !cuboids.iter().all(fits) {
+            return Err(wrong("a cuboid at a level that its axis has not"));
+        }
+        let depth = |c: &Cuboid| {
+            c.levels
+                .iter()
+                .zip(&depths)
+                .map(|(l, d)| d[*l])
+                .sum::<usize>()
+        };
+        let mut ordered: Vec<&Cuboid> = cuboids.iter().collect();
+        ordered.sort_by_key(|c| (depth(c), c.levels.clone()));
+        let repeated = ordered.windows(2).any(|w| w[0].levels == w[1].levels);
+        let all = depths
+            .iter()
+            .try_fold(1_usize, |n, d| n.checked_mul(d.len()));
+        // Invariant: with levels in range and none twice, as many as there are is each of them once.
+        if repeated || all != Some(ordered.len()) {
+            return Err(wrong("the lattice has not each of its cuboids once"));
+        }
+        Ok(Self {
+            facts,
+            axes,
+            cuboids: ordered,
+        })
+    }
+
+    /// What is shown of each cell of the finest cuboid: the count of units, then each total.
+    pub(crate) fn withhold(&self) -> Result<HashMap<Vec<u8>, Box<[bool]>>, ReleaseError> {
+        let mut done: HashMap<&[usize], Table<'a>> = HashMap::new();
+        for cuboid in &self.cuboids {
+            let mut table = Table::open(self.facts, self.axes, cuboid)?;
+            let hidden = table.lines(&done)?.withhold();
+            table.hidden = hidden;
+            done.insert(&cuboid.levels, table);
+        }
+        let finest = vec![1; self.axes.len()];
+        let finest = finest
+            .iter()
+            .zip(self.axes)
+            .map(|(l, a)| *l.min(&a.coarser.len()))
+            .collect::<Vec<_>>();
+        let table = done
+            .remove(finest.as_slice())
+            .ok_or_else(|| wrong("the lattice has no finest cuboid"))?;
+        Ok(table.shown())
+    }
+}
+
+/// How many steps each level of an axis is from "all", at most; level 0 comes first.
+fn depths(axis: &Axis) -> Result<Vec<usize>, ReleaseError> {
+    let levels = axis.coarser.len();
+    if axis
+        .coarser
+        .iter()
+        .flatten()
+        .any(|l| *l == 0 || *l > levels)
+    {
+        return Err(wrong("an axis nests in a level that it has not"));
+    }
+    let mut depths = vec![0; levels + 1];
+    // A path without a cycle has at most as many steps as there are levels.
+    for _ in 0..=levels {
+        let before = depths.clone();
+        for (at, coarser) in axis.coarser.iter().enumerate() {
+            depths[at + 1] = 1 + coarser.iter().map(|l| before[*l]).max().unwrap_or(0);
+        }
+        if before == depths {
+            return Ok(depths);
+        }
+    }
+    Err(wrong("an axis has levels that nest in each other"))
+}
+
+/// One cuboid, read.
+pub(crate) struct Table<'a> {
+    pub(crate) weighed: Weighed<'a>,
+    /// Its rows by their cells' names, which order them whatever order they came in.
+    rows: BTreeMap<Vec<u8>, usize>,
+    steps: Vec<Step>,
+    /// For the count of units and each total, whether it is withheld in each row.
+    pub(crate) hidden: Vec<Vec<bool>>,
+}
+
+/// One axis moved one step coarser.
+struct Step {
+    /// The levels of the cuboid it leads to.
+    levels: Vec<usize>,
+    /// The name there of each row's parent.
+    parents: Vec<Vec<u8>>,
+}
+
+impl<'a> Table<'a> {
+    fn open(facts: &'a Facts, axes: &[Axis], cuboid: &Cuboid) -> Result<Self, ReleaseError> {
+        let keys = Keys::read(axes, cuboid)?;
+        facts.check(cuboid.cells.schema_ref(), keys.columns)?;
+        let mut rows = BTreeMap::new();
+        for row in 0..cuboid.cells.num_rows() {
+            if rows.insert(keys.name(row, None), row).is_some() {
+                return Err(ReleaseError::SplitCell);
+            }
+        }
+        Ok(Self {
+            weighed: Weighed::read(facts, &cuboid.cells, keys.columns)?,
+            rows,
+            steps: keys.steps(cuboid),
+            hidden: vec![],
+        })
+    }
+
+    /// The lines that its cells make with the tables it nests in.
+    fn lines<'t>(
+        &'t self,
+        done: &'t HashMap<&[usize], Table<'a>>,
+    ) -> Result<Lines<'t, 'a>, ReleaseError> {
+        let mut lines = Vec::new();
+        for step in &self.steps {
+            let up = done
+                .get(step.levels.as_slice())
+                .ok_or_else(|| wrong("a cuboid without its parent"))?;
+            lines.extend(self.lines_to(up, step)?);
+        }
+        let statistics = self.weighed.statistics();
+        Ok(Lines {
+            table: self,
+            lines,
+            statistics,
+        })
+    }
+
+    /// One line for each parent, in the order of the parents' names; their children in the order of theirs.
+    fn lines_to<'t>(
+        &'t self,
+        up: &'t Table<'a>,
+        step: &Step,
+    ) -> Result<Vec<Line<'t, 'a>>, ReleaseError> {
+        let mut children: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
+        for row in self.rows.values() {
+            children.entry(&step.parents[*row]).or_default().push(*row);
+        }
+        let line = |(name, children): (&[u8], Vec<usize>)| {
+            let parent = up
+                .rows
+                .get(name)
+                .ok_or_else(|| wrong("a cell without its margin"))?;
+            Ok(Line {
+                up,
+                parent: *parent,
+                children,
+            })
+        };
+        children.into_iter().map(line).collect()
+    }
+
+    fn shown(self) -> HashMap<Vec<u8>, Box<[bool]>> {
+        let hidden = self.hidden;
+        let shown = |row: usize| hidden.iter().map(|h| !h[row]).collect::<Box<[bool]>>();
+        let cells = self.rows.into_iter().map(|(name, row)| (name, shown(row)));
+        cells.filter(|(_, shown)| shown.contains(&true)).collect()
+    }
+}
+
+impl Weighed<'_> {
+    fn statistics(&self) -> Vec<Statistic> {
+        let totals = (0..self.totals()).map(Statistic::Total);
+        std::iter::once(Statistic::Units).chain(totals).collect()
+    }
+}
+
+/// The key columns of one cuboid.
+struct Keys {
+    /// None for an axis that is rolled up to all.
+    axes: Vec<Option<AxisKeys>>,
+    columns: usize,
+}
+
+/// The key columns of one axis.
+struct AxisKeys {
+    own: KeyColumn,
+    /// The key at each coarser level, with that level.
+    up: Vec<(usize, KeyColumn)>,
+}
+
+/// For one axis, the level it moves to and the key there; level 0 has none.
+type Move<'a> = (usize, usize, Option<&'a KeyColumn>);
+
+impl Keys {
+    fn read(axes: &[Axis], cuboid: &Cuboid) -> Result<Self, ReleaseError> {
+        let mut columns = cuboid.cells.columns().iter();
+        let mut next = || {
+            columns
+                .next()
+                .ok_or_else(|| wrong("a cuboid without its keys"))
+                .and_then(KeyColumn::read)
+        };
+        let mut keys = Vec::new();
+        let mut count = 0;
+        for (axis, level) in axes.iter().zip(&cuboid.levels) {
+            let Some(coarser) = level.checked_sub(1).and_then(|at| axis.coarser.get(at)) else {
+                keys.push(None);
+                continue;
+            };
+            let own = next()?;
+            let up = coarser
+                .iter()
+                .map(|l| Ok((*l, next()?)))
+                .collect::<Result<Vec<_>, ReleaseError>>()?;
+            count += 1 + up.len();
+            keys.push(Some(AxisKeys { own, up }));
+        }
+        Ok(Self {
+            axes: keys,
+            columns: count,
+        })
+    }
+
+    /// The name of a row's cell, or of its parent after `moved`.
+    fn name(&self, row: usize, moved: Option<&Move<'_>>) -> Vec<u8> {
+        let mut name = Vec::new();
+        for (at, axis) in self.axes.iter().enumerate() {
+            let own = axis.as_ref().map(|axis| &axis.own);
+            let key = match moved {
+                Some((axis, _, to)) if *axis == at => *to,
+                _ => own,
+            };
+            if let Some(key) = key {
+                key.write(row, &mut name);
+            }
+        }
+        name
+    }
+
+    fn steps(&self, cuboid: &Cuboid) -> Vec<Step> {
+        let step = |moved: Move<'_>| {
+            let mut levels = cuboid.levels.clone();
+            levels[moved.0] = moved.1;
+            let parents = (0..cuboid.cells.num_rows()).map(|row| self.name(row, Some(&moved)));
+            Step {
+                levels,
+                parents: parents.collect(),
+            }
+        };
+        self.moves().into_iter().map(step).collect()
+    }
+
+    fn moves(&self) -> Vec<Move<'_>> {
+        let mut moves = Vec::new();
+        for (at, axis) in self.axes.iter().enumerate() {
+            match axis {
+                None => {}
+                Some(keys) if keys.up.is_empty() => moves.push((at, 0, None)),
+                Some(keys) => {
+                    moves.extend(keys.up.iter().map(|(level, key)| (at, *level, Some(key))))
+                }
+            }
+        }
+        moves
+    }
+}
+
+fn wrong(what: &str) -> ReleaseError {
+    ReleaseError::Rule {
+        what: what.to_owned(),
+    }
+}

@@ -1,0 +1,297 @@
+//! Margins: what else is withheld so that a withheld cell is not given away by the totals around it.
+//!
+//! A cube is published in many tables at once: by ward and month, by ward, by month, and as a whole. A cell that
+//! fails on its own (`primary`) is the difference of a margin and the cells beside it, unless others are withheld
+//! too. [`Pattern::build`] chooses them once per snapshot of the data, over the whole lattice of tables
+//! ([`Cuboid`]s), from the coarsest to the finest, for the count of units and for each total apart:
+//!
+//! * **heredity**: a cell whose parent is withheld is withheld. So no withheld cell is the sum of published ones.
+//! * **the line rule**: the children of one published parent along one step of one axis are a *line*. Those withheld
+//!   in a line are at least two, are together at least `minimum_group` units, and for a total are together not
+//!   dominated; until they are, the published one with the fewest units is withheld as well.
+//!
+//! Each table depends on coarser ones only, so a table has one pattern, whichever finer ones it is asked with.
+//!
+//! # What it promises
+//!
+//! No withheld cell is worth a published one less the other published ones of its line. Since every published value
+//! has noise of its own (variance 3; equal only for equal members), whatever combination of published cells leads to
+//! a cell that fails on its own takes two of them at least; the module's audit solves random cubes by least squares
+//! and finds a standard deviation of 2.4 at least for the best linear estimate of each such cell.
+//!
+//! # What it does not promise
+//!
+//! Lines are weighed one at a time. In two dimensions and more, withheld cells form cycles, and two cycles that one
+//! withheld cell alone joins (a bridge) give that cell away to whoever adds and subtracts all the lines around one of
+//! them: exactly, if there were no noise. There is: such a sum has 8 terms at least, so its standard deviation is
+//! about 4.9. The optimal patterns of tau-ARGUS would close bridges, and are NP-hard to find (`DISCLOSURE.md`
+//! section 5). A child that is all of its parent has its members, and its value is published with it. Levels that do
+//! not nest (weeks and months) are each protected against their own lines; differences of overlapping periods are
+//! left to noise. Statistics are protected one by one: what a count tells of a sum is not weighed. Nor are several
+//! cubes over the same people.
+
+use crate::cells::CellRule;
+use crate::coordinates::KeyColumn;
+use crate::facts::{Facts, Statistic};
+use crate::lattice::Lattice;
+use crate::release::ReleaseError;
+use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::datatypes::Schema;
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::Arc;
+
+/// How one axis (dimension) of a cube is rolled up.
+///
+/// Levels are numbered from 1, the finest that is asked of, upwards; level 0 is "all". `coarser[l - 1]` lists the
+/// levels, none of them 0, that level `l` nests in: each of its values lies in one value of each of those. A level
+/// that lists none nests in "all" directly.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Axis {
+    /// For each level, the levels it nests in.
+    pub coarser: Vec<Vec<usize>>,
+}
+
+/// One table of the lattice.
+///
+/// Its key columns come first: for each axis whose level is not 0, in axis order, its own key at that level, then its
+/// key at each level of `coarser[level - 1]`, in that order. The facts follow, at the columns that [`Facts`] numbers.
+#[derive(Clone)]
+pub struct Cuboid {
+    /// A level for each axis; 0 for one that is rolled up to all.
+    pub levels: Vec<usize>,
+    /// Its cells, one row each.
+    pub cells: RecordBatch,
+}
+
+impl fmt::Debug for Cuboid {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cuboid")
+            .field("levels", &self.levels)
+            .field("columns", &self.cells.num_columns())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Which cells of the finest cuboid are withheld, for the count of units and for each total.
+///
+/// A cell that it does not know of is withheld.
+pub struct Pattern {
+    minimum_group: u32,
+    axes: usize,
+    /// The totals it was built for, by id; none for [`Pattern::whole`], which withholds nothing.
+    totals: Option<Vec<String>>,
+    /// For each cell of which anything is shown: the count of units, then each total.
+    shown: HashMap<Vec<u8>, Box<[bool]>>,
+}
+
+impl Pattern {
+    /// The pattern over a lattice: `cuboids` holds each combination of levels once, in any order.
+    ///
+    /// Fails if a cuboid is missing, comes twice, is not of the layout that its levels ask for, or has a cell whose
+    /// parent is missing.
+    pub fn build(rule: &Facts, axes: &[Axis], cuboids: &[Cuboid]) -> Result<Self, ReleaseError> {
+        let finest = Lattice::open(rule, axes, cuboids)?.withhold()?;
+        Ok(Self {
+            minimum_group: rule.minimum_group,
+            axes: axes.len(),
+            totals: Some(rule.totals.iter().map(|t| t.id.clone()).collect()),
+            shown: finest,
+        })
+    }
+
+    /// The pattern of an answer that is one cell, the whole table: nothing is withheld.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self {
+            minimum_group: 0,
+            axes: 0,
+            totals: None,
+            shown: HashMap::new(),
+        }
+    }
+
+    /// Where the count of units and each of `facts`' totals is in [`Self::shown`].
+    fn places(&self, facts: &Facts) -> Result<Vec<usize>, ReleaseError> {
+        let Some(totals) = &self.totals else {
+            return Ok(vec![]);
+        };
+        let place = |id: &str| {
+            let at = totals.iter().position(|t| t == id);
+            at.map(|at| at + 1)
+                .ok_or_else(|| wrong(format!("no margins for total `{id}`")))
+        };
+        let totals = facts.totals.iter().map(|t| place(&t.id));
+        std::iter::once(Ok(0)).chain(totals).collect()
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pattern")
+            .field("axes", &self.axes)
+            .field("totals", &self.totals)
+            .finish_non_exhaustive()
+    }
+}
+
+/// A pattern, and where the cells of an answer are in it.
+#[derive(Debug, Clone)]
+pub struct Margins {
+    /// What is withheld.
+    pub pattern: Arc<Pattern>,
+    /// Where an answered cell is along each axis, in axis order, at the axis's level 1.
+    pub coordinates: Vec<Coordinate>,
+}
+
+/// Where the cells of an answer are along one axis.
+#[derive(Clone)]
+pub enum Coordinate {
+    /// In this input column of the answer.
+    Column(usize),
+    /// All at one value, an array of length 1: what a filter fixed.
+    Value(ArrayRef),
+}
+
+impl fmt::Debug for Coordinate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Column(column) => f.debug_tuple("Column").field(column).finish(),
+            Self::Value(_) => f.write_str("Value(..)"),
+        }
+    }
+}
+
+impl Margins {
+    /// The margins of an answer over the whole table, which has none.
+    #[must_use]
+    pub fn whole() -> Self {
+        Self {
+            pattern: Arc::new(Pattern::whole()),
+            coordinates: vec![],
+        }
+    }
+
+    /// Fails unless the pattern is one for this rule and its coordinates are there.
+    pub(crate) fn check(&self, rule: &CellRule, input: &Schema) -> Result<(), ReleaseError> {
+        let (pattern, coordinates) = (&self.pattern, self.coordinates.len());
+        if pattern.axes != coordinates {
+            return Err(wrong(format!(
+                "{coordinates} coordinates along {} axes",
+                pattern.axes
+            )));
+        }
+        // Invariant: an answer of several cells has margins, and they were weighed by the answer's own minimum.
+        let whole = pattern.totals.is_none();
+        if whole && !rule.whole_table() {
+            return Err(wrong("cells without margins".to_owned()));
+        }
+        if !whole && pattern.minimum_group != rule.facts.minimum_group {
+            return Err(wrong("margins for another minimum group".to_owned()));
+        }
+        let bad = self.coordinates.iter().find(|c| match c {
+            Coordinate::Column(column) => *column >= input.fields().len().min(rule.first_fact),
+            Coordinate::Value(value) => value.len() != 1,
+        });
+        if let Some(bad) = bad {
+            return Err(wrong(format!("no coordinate {bad:?}")));
+        }
+        pattern.places(&rule.facts).map(|_| ())
+    }
+
+    /// What the pattern says of each cell of `batch`.
+    pub(crate) fn kept(&self, facts: &Facts, batch: &RecordBatch) -> Result<Kept, ReleaseError> {
+        if self.pattern.totals.is_none() {
+            return Ok(Kept { cells: None });
+        }
+        let places = self.pattern.places(facts)?;
+        let axes = self.coordinates.iter().map(|c| c.read(batch));
+        let axes = axes.collect::<Result<Vec<_>, _>>()?;
+        let cells = (0..batch.num_rows()).map(|row| {
+            let mut name = Vec::new();
+            axes.iter().for_each(|axis| axis.write(row, &mut name));
+            let known = self.pattern.shown.get(&name);
+            let shown = |place: &usize| known.and_then(|k| k.get(*place)).copied().unwrap_or(false);
+            places.iter().map(shown).collect()
+        });
+        Ok(Kept {
+            cells: Some(cells.collect()),
+        })
+    }
+}
+
+impl Coordinate {
+    fn read(&self, batch: &RecordBatch) -> Result<Place, ReleaseError> {
+        match self {
+            Self::Column(column) => {
+                let values = batch.columns().get(*column).ok_or(ReleaseError::Shape)?;
+                Ok(Place::Moving(KeyColumn::read(values)?))
+            }
+            Self::Value(value) => Ok(Place::Fixed(KeyColumn::read(value)?)),
+        }
+    }
+}
+
+/// A coordinate, read.
+enum Place {
+    Moving(KeyColumn),
+    Fixed(KeyColumn),
+}
+
+impl Place {
+    fn write(&self, row: usize, name: &mut Vec<u8>) {
+        match self {
+            Self::Moving(keys) => keys.write(row, name),
+            Self::Fixed(keys) => keys.write(0, name),
+        }
+    }
+}
+
+/// What margins let each cell of an answer show.
+pub(crate) struct Kept {
+    /// For each row, the count of units and each total; none if nothing is withheld.
+    cells: Option<Vec<Box<[bool]>>>,
+}
+
+impl Kept {
+    pub(crate) fn shows(&self, statistic: Statistic, row: usize) -> bool {
+        let place = match statistic {
+            Statistic::Units => 0,
+            Statistic::Total(total) => total + 1,
+        };
+        let Some(cells) = &self.cells else {
+            return true;
+        };
+        cells
+            .get(row)
+            .and_then(|c| c.get(place))
+            .copied()
+            .unwrap_or(false)
+    }
+}
+
+fn wrong(what: String) -> ReleaseError {
+    ReleaseError::Rule { what }
+}
+
+#[cfg(test)]
+impl Pattern {
+    /// A pattern over one axis that shows everything of these cells, for tests of what is judged without margins.
+    pub(crate) fn showing_all(facts: &Facts, keys: &ArrayRef) -> Self {
+        let column = KeyColumn::read(keys).unwrap();
+        let name = |row| {
+            let mut name = Vec::new();
+            column.write(row, &mut name);
+            name
+        };
+        let shown = vec![true; facts.totals.len() + 1].into_boxed_slice();
+        Self {
+            minimum_group: facts.minimum_group,
+            axes: 1,
+            totals: Some(facts.totals.iter().map(|t| t.id.clone()).collect()),
+            shown: (0..keys.len())
+                .map(|row| (name(row), shown.clone()))
+                .collect(),
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! Cell-key noise: a function of who is in a cell, and of nothing else.
+//!
+//! Each unit has a record key; a cell's key is the sum of its units' keys; the cell's noise is drawn from the
+//! [`PTable`] at an index that a keyed hash makes of the cell key and the count. So the same set of units gives
+//! the same noise in every answer, whatever the statement, and averaging repeated answers gains nothing.
+//!
+//! The keys are 64 bits under HMAC-SHA256, so unlike ONS's 8-bit record keys they cannot be solved for from known
+//! cells (`DISCLOSURE.md`, section 4). What this does not stop is a free grammar: a cell asked with and without one
+//! person differs for sure. Only answers of the cube lane may be perturbed like this.
+
+use crate::ptable::PTable;
+use ring::hmac;
+use std::fmt;
+use std::sync::Arc;
+use zeroize::{Zeroize, Zeroizing};
+
+/// Bytes of a secret.
+const LENGTH: usize = 32;
+/// HKDF's salt: sets these secrets apart from any other use of the same bytes.
+const SALT: &[u8] = b"guildhall cell-key noise";
+
+/// The secret behind the noise of one dataset in one epoch. Clones share it.
+///
+/// `Debug` shows nothing of it. The bytes, and the hash states made from them, are overwritten when the last clone is
+/// dropped.
+#[derive(Clone)]
+pub struct NoiseSecret(Arc<Keyed>);
+
+struct Keyed {
+    bytes: Zeroizing<[u8; LENGTH]>,
+    state: hmac::Key,
+}
+
+impl NoiseSecret {
+    /// The secret with these bytes, which should be uniformly random.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; LENGTH]) -> Self {
+        let bytes = Zeroizing::new(bytes);
+        let state = hmac::Key::new(hmac::HMAC_SHA256, bytes.as_slice());
+        Self(Arc::new(Keyed { bytes, state }))
+    }
+
+    /// The secret for `label` (a dataset and its epoch, say): HKDF-SHA256 of this one, with the label as its info.
+    ///
+    /// Secrets of different labels say nothing of each other, so noise of two datasets or epochs is independent.
+    #[must_use]
+    pub fn derive(&self, label: &str) -> Self {
+        let extracted = hmac::sign(
+            &hmac::Key::new(hmac::HMAC_SHA256, SALT),
+            self.0.bytes.as_slice(),
+        );
+        let prk = hmac::Key::new(hmac::HMAC_SHA256, extracted.as_ref());
+        // The first block of HKDF's expansion, which is all that 32 bytes need.
+        let mut hash = hmac::Context::with_key(&prk);
+        hash.update(label.as_bytes());
+        hash.update(&[1]);
+        let mut bytes = [0; LENGTH];
+        bytes
+            .iter_mut()
+            .zip(hash.sign().as_ref())
+            .for_each(|(to, from)| *to = *from);
+        let derived = Self::from_bytes(bytes);
+        bytes.zeroize();
+        derived
+    }
+
+    /// The record key of the unit that `unit` names: the first 8 bytes of HMAC-SHA256 over `"rk"` and the name,
+    /// little-endian. The epoch is in the secret ([`Self::derive`]).
+    ///
+    /// Costs two blocks of SHA-256 for names of up to 53 bytes.
+    #[must_use]
+    pub fn record_key(&self, unit: &[u8]) -> u64 {
+        let mut hash = hmac::Context::with_key(&self.0.state);
+        hash.update(b"rk");
+        hash.update(unit);
+        first_eight(&hash.sign())
+    }
+
+    /// Where in the table a cell's noise is drawn: a function of its members and of what is measured.
+    pub(crate) fn index(&self, kind: &str, id: &str, key_sum: u64, n: u64) -> u64 {
+        let mut hash = hmac::Context::with_key(&self.0.state);
+        hash.update(b"pt");
+        for text in [kind, id] {
+            hash.update(&(text.len() as u64).to_le_bytes());
+            hash.update(text.as_bytes());
+        }
+        hash.update(&key_sum.to_le_bytes());
+        hash.update(&n.to_le_bytes());
+        first_eight(&hash.sign())
+    }
+}
+
+fn first_eight(tag: &hmac::Tag) -> u64 {
+    tag.as_ref()
+        .first_chunk()
+        .map_or(0, |b| u64::from_le_bytes(*b))
+}
+
+impl Drop for Keyed {
+    fn drop(&mut self) {
+        // The states are the key in all but name. `ring` wipes nothing, so they are overwritten in place.
+        self.state = hmac::Key::new(hmac::HMAC_SHA256, &[0; LENGTH]);
+        std::hint::black_box(&self.state);
+    }
+}
+
+impl fmt::Debug for NoiseSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("NoiseSecret(..)")
+    }
+}
+
+/// What the noise of a dataset's cells is drawn with.
+#[derive(Debug, Clone)]
+pub struct Noise {
+    /// The dataset's secret of this epoch.
+    pub secret: NoiseSecret,
+    /// How likely each step is; a table lives as long as the node, like [`PTable::standard`].
+    pub table: &'static PTable,
+}

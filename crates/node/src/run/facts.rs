@@ -1,0 +1,402 @@
+//! The node's own plan of cells: a row for each cell, with what the rules need to know of it.
+//!
+//! Two aggregations: the inner one has a row for each unit in each cell, so that a unit counts once however
+//! many rows it has and its totals are clamped to what the product allows; the outer one counts units and
+//! contributors, adds record keys and totals up, and finds the largest.
+//!
+//! Sums are added as decimals, whose order does not matter: the same rows give the same sum. Every step is
+//! total, with the help of [`super::total`]: what cannot be computed is NULL, since an error would tell of the
+//! row that caused it.
+
+use super::functions::{FACTS, facts_of, record_key};
+use super::total::as_time;
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, SchemaRef};
+use datafusion::common::{Column, DataFusionError, ScalarValue, TableReference};
+use datafusion::functions::core::expr_ext::FieldAccessor;
+use datafusion::functions::expr_fn::{date_trunc, isnan};
+use datafusion::functions_aggregate::expr_fn::{count, sum};
+use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit, try_cast, when};
+use guildhall_disclosure::{Facts, Members, Noise, NoiseSecret, PTable, Total};
+use guildhall_grant::product::{Measure, Product, RollUp, RollUpKind};
+use guildhall_model::ColumnName;
+use guildhall_plan::cube::{CubeAgg, CubeLevel, CubeQuery, LevelBy};
+use std::fmt::Write as _;
+
+/// How far beyond its bound one row's value is followed, before it is added to its unit's total.
+const HEADROOM: f64 = 1024.0;
+/// The significant digits of a bound that a sum of floats keeps.
+const DIGITS: i32 = 15;
+
+/// What every table of cells over one product's relation has in common for one question.
+#[derive(Debug)]
+pub(super) struct CellFacts<'a> {
+    pub(super) product: &'a Product,
+    schema: &'a SchemaRef,
+    name: &'a TableReference,
+    unit: &'a ColumnName,
+    /// Secret of the records of the unit's dataset, and its name.
+    secret: NoiseSecret,
+    label: String,
+    totals: Vec<TotalOf<'a>>,
+}
+
+/// What is added up over a cell.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum TotalOf<'a> {
+    /// Rows.
+    Rows,
+    /// A measure.
+    Sum(&'a Measure),
+    /// Rows that have a value of a measure.
+    Values(&'a Measure),
+}
+
+impl<'a> CellFacts<'a> {
+    /// What `query` asks to know of cells of `product`, whose columns are `schema`, named by `name`.
+    pub(super) fn new(
+        query: &CubeQuery,
+        product: &'a Product,
+        schema: &'a SchemaRef,
+        name: &'a TableReference,
+        secret: &NoiseSecret,
+    ) -> Result<Self, DataFusionError> {
+        let unit = product.unit.as_ref();
+        let unit = unit.ok_or_else(|| internal("a product of cells has no unit"))?;
+        let label = lineage(product, unit);
+        let mut totals = Vec::new();
+        let mut add = |total| {
+            if !totals.contains(&total) {
+                totals.push(total);
+            }
+        };
+        for told in &query.aggregates {
+            let measure = |column: &ColumnName| {
+                let measure = product.measure(column.as_str());
+                measure.ok_or_else(|| internal("a sum of what is no measure"))
+            };
+            match &told.aggregate {
+                CubeAgg::CountUnits => {}
+                CubeAgg::CountRows => add(TotalOf::Rows),
+                CubeAgg::CountMeasure(c) => add(TotalOf::Values(measure(c)?)),
+                CubeAgg::Sum(c) => add(TotalOf::Sum(measure(c)?)),
+                CubeAgg::Avg(c) => {
+                    add(TotalOf::Sum(measure(c)?));
+                    add(TotalOf::Values(measure(c)?));
+                }
+            }
+        }
+        Ok(Self {
+            product,
+            schema,
+            name,
+            unit,
+            secret: secret.derive(&label),
+            label,
+            totals,
+        })
+    }
+
+    /// Where in the facts of a cell each number stands, and how it is judged.
+    pub(super) fn layout(&self) -> Facts {
+        let total = |(at, of): (usize, &TotalOf<'_>)| {
+            let first = at.saturating_mul(FACTS.len()).saturating_add(2);
+            Total {
+                id: self.id(*of),
+                members: Members {
+                    count: first,
+                    key_sum: first + 1,
+                },
+                sum: first + 2,
+                largest: first + 3,
+                second: first + 4,
+                negatives: first + 5,
+            }
+        };
+        Facts {
+            minimum_group: self.product.minimum_group,
+            units: Members {
+                count: 0,
+                key_sum: 1,
+            },
+            totals: self.totals.iter().enumerate().map(total).collect(),
+            noise: Noise {
+                secret: self.secret.clone(),
+                table: PTable::standard(),
+            },
+        }
+    }
+
+    /// The number of the total of rows.
+    pub(super) fn rows(&self) -> Result<usize, DataFusionError> {
+        self.at(|t| *t == TotalOf::Rows)
+    }
+
+    /// The number of the total of a measure.
+    pub(super) fn sum(&self, column: &ColumnName) -> Result<usize, DataFusionError> {
+        self.at(|t| matches!(t, TotalOf::Sum(m) if m.column == *column))
+    }
+
+    /// The number of the total of rows that have a value of a measure.
+    pub(super) fn values(&self, column: &ColumnName) -> Result<usize, DataFusionError> {
+        self.at(|t| matches!(t, TotalOf::Values(m) if m.column == *column))
+    }
+
+    fn at(&self, is: impl Fn(&TotalOf<'_>) -> bool) -> Result<usize, DataFusionError> {
+        let at = self.totals.iter().position(is);
+        at.ok_or_else(|| internal("a total that was not planned"))
+    }
+
+    /// What a total is of, whatever product and whatever question asks for it.
+    fn id(&self, of: TotalOf<'_>) -> String {
+        match of {
+            TotalOf::Rows => "rows".to_owned(),
+            TotalOf::Sum(m) => format!("sum:{}", lineage(self.product, &m.column)),
+            TotalOf::Values(m) => format!("values:{}", lineage(self.product, &m.column)),
+        }
+    }
+
+    /// The cells of `relation` by `keys`: the keys, then the facts in the order of [`Self::layout`].
+    pub(super) fn plan(
+        &self,
+        relation: LogicalPlan,
+        keys: Vec<Expr>,
+    ) -> Result<LogicalPlan, DataFusionError> {
+        let groups: Vec<Expr> = (0..keys.len()).map(|at| numbered("key", at)).collect();
+        let per_unit = self.per_unit(relation, keys, &groups)?;
+        let mut told = vec![
+            count(lit(1_i64)).alias("units"),
+            sum(plain("record")).alias("key_sum"),
+        ];
+        let facts = (0..self.totals.len())
+            .map(|at| facts_of(numbered("total", at), plain("record")).alias(format!("facts{at}")));
+        told.extend(facts);
+        let mut columns = groups.clone();
+        columns.extend([plain("units"), plain("key_sum")]);
+        for at in 0..self.totals.len() {
+            let parts = FACTS.iter().map(|part| {
+                let field = numbered("facts", at).field(*part);
+                field.alias(format!("{part}{at}"))
+            });
+            columns.extend(parts);
+        }
+        LogicalPlanBuilder::from(per_unit)
+            .aggregate(groups, told)?
+            .project(columns)?
+            .build()
+    }
+
+    /// One row for each unit in each cell: its record key and its totals.
+    fn per_unit(
+        &self,
+        relation: LogicalPlan,
+        keys: Vec<Expr>,
+        groups: &[Expr],
+    ) -> Result<LogicalPlan, DataFusionError> {
+        let keys = keys.into_iter().enumerate();
+        let mut columns: Vec<Expr> = keys
+            .map(|(at, key)| key.alias(format!("key{at}")))
+            .collect();
+        columns.push(self.column(self.unit).alias("unit"));
+        let mut sums = vec![count(lit(1_i64)).alias("rows")];
+        let mut after = groups.to_vec();
+        after.push(record_key(&self.secret, &self.label, plain("unit")).alias("record"));
+        for (at, total) in self.totals.iter().enumerate() {
+            let (column, one, all) = self.total(at, *total)?;
+            columns.extend(column.map(|c| c.alias(format!("value{at}"))));
+            sums.extend(one.map(|s| s.alias(format!("raw{at}"))));
+            after.push(all.alias(format!("total{at}")));
+        }
+        let by_unit = groups.iter().cloned().chain([plain("unit")]);
+        let by_unit: Vec<Expr> = by_unit.collect();
+        LogicalPlanBuilder::from(relation)
+            // Invariant: a row of nobody stands on no unit, so it is in no cell.
+            .filter(self.column(self.unit).is_not_null())?
+            .project(columns)?
+            .aggregate(by_unit, sums)?
+            .project(after)?
+            .build()
+    }
+
+    /// What one total takes of each row, how it is added up over a unit's, and the unit's clamped total of it:
+    /// NULL if it contributes nothing.
+    fn total(
+        &self,
+        at: usize,
+        total: TotalOf<'_>,
+    ) -> Result<(Option<Expr>, Option<Expr>, Expr), DataFusionError> {
+        let (value, raw) = (numbered("value", at), numbered("raw", at));
+        Ok(match total {
+            TotalOf::Rows => (None, None, self.at_most(plain("rows"))?),
+            TotalOf::Sum(measure) => {
+                let scale = self.scale(measure)?;
+                let of_row = scale.exact(self.column(&measure.column), measure)?;
+                (Some(of_row), Some(sum(value)), scale.clamp(raw, measure)?)
+            }
+            TotalOf::Values(measure) => {
+                let none = raw.clone().eq(lit(0_i64));
+                let some = when(
+                    none,
+                    lit(ScalarValue::Decimal128(None, DECIMAL128_MAX_PRECISION, 0)),
+                )
+                .otherwise(self.at_most(raw)?)?;
+                let of_row = self
+                    .scale(measure)?
+                    .exact(self.column(&measure.column), measure)?;
+                (Some(of_row), Some(count(value)), some)
+            }
+        })
+    }
+
+    /// A unit's count of rows as a decimal, no more than the product lets count.
+    fn at_most(&self, rows: Expr) -> Result<Expr, DataFusionError> {
+        let most = lit(i64::from(self.product.max_rows_per_unit));
+        let rows = when(rows.clone().gt(most.clone()), most).otherwise(rows)?;
+        Ok(cast(
+            rows,
+            DataType::Decimal128(DECIMAL128_MAX_PRECISION, 0),
+        ))
+    }
+
+    fn scale(&self, measure: &Measure) -> Result<Scale, DataFusionError> {
+        let field = self.schema.field_with_name(measure.column.as_str())?;
+        match field.data_type() {
+            t if t.is_integer() => Ok(Scale {
+                decimals: 0,
+                floating: false,
+            }),
+            DataType::Decimal128(_, s) if *s >= 0 => Ok(Scale {
+                decimals: *s,
+                floating: false,
+            }),
+            t if t.is_floating() => Ok(Scale::of_floats(measure)),
+            _ => Err(internal("a measure that is no number")),
+        }
+    }
+
+    /// A dimension at a level.
+    pub(super) fn level(
+        &self,
+        CubeLevel { column, by }: &CubeLevel,
+    ) -> Result<Expr, DataFusionError> {
+        match by {
+            LevelBy::Value => Ok(self.column(column)),
+            LevelBy::Trunc(roll_up) => self.truncated(column, Some(roll_up)),
+            LevelBy::Groups(groups) => {
+                let text = try_cast(self.column(column), DataType::Utf8);
+                let mut whens = Vec::new();
+                for RollUp { name, kind } in groups {
+                    if let RollUpKind::Group(values) = kind {
+                        let values = values.iter().map(|v| lit(v.as_str())).collect();
+                        let within = text.clone().in_list(values, false);
+                        whens.push((Box::new(within), Box::new(lit(name.as_str()))));
+                    }
+                }
+                let case = datafusion::logical_expr::Case::new(None, whens, None);
+                Ok(Expr::Case(case))
+            }
+        }
+    }
+
+    /// A dimension, or a coarser grouping of it by time.
+    pub(super) fn truncated(
+        &self,
+        name: &ColumnName,
+        roll_up: Option<&RollUp>,
+    ) -> Result<Expr, DataFusionError> {
+        let column = self.column(name);
+        match roll_up.map(|r| &r.kind) {
+            None => Ok(column),
+            Some(RollUpKind::DateTrunc(unit)) => {
+                let field = self.schema.field_with_name(name.as_str())?;
+                let time = as_time(column, field.data_type());
+                Ok(date_trunc(lit(unit.as_str()), time))
+            }
+            Some(RollUpKind::Group(_)) => Err(internal("a group of values is no key")),
+        }
+    }
+
+    /// A column of the product.
+    pub(super) fn column(&self, name: &ColumnName) -> Expr {
+        Expr::Column(Column::new(Some(self.name.clone()), name.as_str()))
+    }
+}
+
+/// The dataset columns that a column of a product is made of: the same for every product that offers them.
+fn lineage(product: &Product, column: &ColumnName) -> String {
+    let mut text = String::new();
+    let reads = product.column(column.as_str()).map(|c| &c.reads);
+    for read in reads.into_iter().flatten() {
+        // Writing to a string does not fail.
+        let _ = write!(text, "{}.{};", read.dataset, read.column);
+    }
+    text
+}
+
+/// How the values of a measure become decimals.
+#[derive(Debug, Clone, Copy)]
+struct Scale {
+    decimals: i8,
+    floating: bool,
+}
+
+impl Scale {
+    /// Enough decimals for [`DIGITS`] digits of the larger bound, and room for 10^9 rows of it.
+    fn of_floats(measure: &Measure) -> Self {
+        let largest = measure.lower.abs().max(measure.upper.abs());
+        let mut decimals = DIGITS;
+        let mut power = 1.0_f64;
+        while power < largest && decimals > 0 {
+            power *= 10.0;
+            decimals -= 1;
+        }
+        Self {
+            decimals: i8::try_from(decimals).unwrap_or(0),
+            floating: true,
+        }
+    }
+
+    fn data_type(self) -> DataType {
+        DataType::Decimal128(DECIMAL128_MAX_PRECISION, self.decimals)
+    }
+
+    /// One row's value as a decimal; NULL where it is none.
+    fn exact(self, value: Expr, measure: &Measure) -> Result<Expr, DataFusionError> {
+        if !self.floating {
+            return Ok(try_cast(value, self.data_type()));
+        }
+        let far = measure.lower.abs().max(measure.upper.abs()) * HEADROOM;
+        let value = cast(value, DataType::Float64);
+        let bounded = when(isnan(value.clone()), lit(ScalarValue::Float64(None)))
+            .when(value.clone().gt(lit(far)), lit(far))
+            .when(value.clone().lt(lit(-far)), lit(-far))
+            .otherwise(value)?;
+        Ok(try_cast(bounded, self.data_type()))
+    }
+
+    /// A unit's total within the measure's bounds; NULL if it has no value.
+    fn clamp(self, total: Expr, measure: &Measure) -> Result<Expr, DataFusionError> {
+        let step = 10_f64.powi(i32::from(self.decimals));
+        // Inwards: a bound between two steps must not let a total past it.
+        let bound = |x: f64| ScalarValue::Float64(Some(x / step)).cast_to(&self.data_type());
+        let (lower, upper) = (
+            bound((measure.lower * step).ceil())?,
+            bound((measure.upper * step).floor())?,
+        );
+        let total = try_cast(total, self.data_type());
+        when(total.clone().lt(lit(lower.clone())), lit(lower))
+            .when(total.clone().gt(lit(upper.clone())), lit(upper))
+            .otherwise(total)
+    }
+}
+
+fn plain(name: &str) -> Expr {
+    Expr::Column(Column::new_unqualified(name))
+}
+
+fn numbered(name: &str, at: usize) -> Expr {
+    plain(&format!("{name}{at}"))
+}
+
+pub(super) fn internal(what: &str) -> DataFusionError {
+    DataFusionError::Internal(what.to_owned())
+}
