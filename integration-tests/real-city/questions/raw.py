@@ -1,6 +1,7 @@
 """The raw files, cleaned as somebody with pandas would who has them all on one disk.
 
-Nothing here knows of import specs or products; that is the point.
+Nothing here knows of import specs or products; that is the point. What a product of class `aggregate` may tell is
+worked out here a second time, from the rules as they are written down, without their noise.
 """
 
 import datetime
@@ -230,29 +231,118 @@ def march_2017():
     return pandas.DataFrame({"supplier": told["Beneficiary Name"], "pence": pence(told["Amount"])})
 
 
-def cells(rows, keys, unit, minimum, measures=()):
-    """What a product of class `aggregate` may say of `rows`: the rule, by itself.
+# What a product of class `aggregate` may tell of rows: cells of enough units, every number a little off.
 
-    `measures` are (column, lower, upper): a unit's total in a cell is held within the bounds. A cell of fewer
-    units than `minimum` is not there; a measure that fewer units have is not told.
+MINIMUM = 10
+# The most steps that noise moves a number by. A step of a count of units is a unit; a step of a total is a twentieth
+# of what the largest unit gives to it, and one of its last digit at least.
+STEPS = 5
+# Noise leaves about one number in four as it is: among so many, hardly ever two thirds of them.
+MANY = 30
+
+
+def cells(rows, keys, unit, most, measures=()):
+    """Every cell of `rows`, small or not: its units, and its totals.
+
+    The totals are `rows`, of which `most` of one unit count, and for each measure (column, lower, upper) its sum, to
+    which a unit gives within the bounds, and `column values`, the rows that have one. Beside each total stands how
+    many units give to it (`givers`), and what the one that gives most gives, and the one after it (`first`, `second`).
     """
     by_unit = rows.groupby([*keys, unit], dropna=False, observed=True)
-    units = by_unit.size().rename("rows").to_frame()
+    units = by_unit.size().clip(upper=most).rename("rows").to_frame()
     for column, lower, upper in measures:
         units[column] = by_unit[column].sum(min_count=1).clip(lower, upper)
-        units[f"{column} values"] = by_unit[column].count()
-    grouped = units.reset_index().groupby(keys, dropna=False, observed=True)
-    told = grouped.agg(rows=("rows", "sum"), units=("rows", "size")).astype("int64")
-    for column, _, _ in measures:
-        is_told = grouped[column].count() >= minimum
-        told[column] = grouped[column].sum(min_count=1).where(is_told)
-        told[f"mean {column}"] = told[column] / grouped[f"{column} values"].sum()
-    return told[told["units"] >= minimum].reset_index()
+        units[f"{column} values"] = by_unit[column].count().clip(upper=most).replace(0, numpy.nan)
+    totals = list(units.columns)
+    units = units.reset_index()
+    units["cell"] = units.groupby(keys, dropna=False, observed=True).ngroup()
+    told = units.drop_duplicates("cell").set_index("cell")[keys].assign(units=units.groupby("cell").size())
+    for total in totals:
+        given = units.dropna(subset=total).sort_values(total, ascending=False)
+        place = given.groupby("cell").cumcount()
+        by_cell = given.groupby("cell")[total]
+        told[total], told[f"{total} givers"] = by_cell.sum(), by_cell.size()
+        for at, name in enumerate(["first", "second"]):
+            told[f"{total} {name}"] = given[place == at].set_index("cell")[total]
+    return told.fillna({column: 0 for column in told.columns if column not in keys}).reset_index(drop=True)
 
 
-def withheld(rows, keys, unit, minimum):
-    """How many cells the rule keeps back."""
-    return int((rows.groupby(keys, dropna=False, observed=True)[unit].nunique() < minimum).sum())
+def near(ask, statement, truth, keys, values, same=()):
+    """Asks, and fails unless the answer tells of `truth`, which `cells` made, what it may, and enough of it.
+
+    `values` says of each column what it is (`units`, a total, or two totals for the one by the other), and the least
+    share of the cells of twice the minimum and more, in which it may be told, that it is told of. Columns in `same`
+    are of open products, and are as they are in `truth`. Gives the cells that were told, by their keys.
+    """
+    told = by_keys(ask(statement).to_pylist(), keys)
+    # The same question has the same answer: no noise is taken off by asking again.
+    again = by_keys(ask(statement).to_pylist(), keys)
+    released = lambda cells: {name: [cell[column] for column in values] for name, cell in cells.items()}
+    assert released(told) == released(again)
+    true = by_keys(truth.to_dict("records"), keys)
+    for name, cell in told.items():
+        assert name in true, f"there is no {name}"
+        for column, (what, _) in values.items():
+            if cell[column] is not None:
+                assert may_be_told(true[name], what), f"{column} of {name} may not be told"
+                low, high = bounds(true[name], what)
+                assert low <= number(cell[column]) <= high, f"{column} of {name} is {cell[column]}, not {low} to {high}"
+        assert true[name]["units"] >= MINIMUM, f"{name} stands on {true[name]['units']}"
+        for column in same:
+            assert is_same(cell[column], plain(true[name][column])), f"{column} of {name} is {cell[column]}"
+    for column, (what, least) in values.items():
+        is_noisy(told, true, column, what)
+        is_useful(told, true, column, what, least)
+    return told
+
+
+def by_keys(cells, keys):
+    found = {tuple(plain(cell[key]) for key in keys): cell for cell in cells}
+    assert len(found) == len(cells), "a cell is told twice"
+    return found
+
+
+def may_be_told(cell, what):
+    """Whether a number stands on enough, and on no one or two: margins not weighed."""
+    if isinstance(what, tuple):
+        return all(may_be_told(cell, one) for one in what)
+    if what == "units":
+        return cell["units"] >= MINIMUM
+    total, first, second = (cell[name] for name in (what, f"{what} first", f"{what} second"))
+    is_dominated = first > 0 and (10 * (first + second) >= 9 * total or 10 * (total - first - second) < first)
+    return cell["units"] >= MINIMUM and cell[f"{what} givers"] >= MINIMUM and not is_dominated
+
+
+def bounds(cell, what):
+    """The least and the most that may be told."""
+    if isinstance(what, tuple):
+        (low, high), (fewest, most) = bounds(cell, what[0]), bounds(cell, what[1])
+        return min(low / fewest, low / most) - 1e-9, high / fewest + 1e-9
+    if what == "units":
+        return max(MINIMUM, cell["units"] - STEPS), cell["units"] + STEPS
+    off = STEPS * max(1, cell[f"{what} first"] / 20)
+    return cell[what] - off, cell[what] + off
+
+
+def number(told):
+    """Pounds in pence, which is how they are counted here."""
+    return int(told.scaleb(2)) if isinstance(told, decimal.Decimal) else told
+
+
+def is_noisy(told, true, column, what):
+    """Fails if so many numbers are the true ones that nothing can have been done to them."""
+    if isinstance(what, tuple):
+        return
+    numbers = [(number(cell[column]), true[name][what]) for name, cell in told.items() if cell[column] is not None]
+    exact = sum(a == b for a, b in numbers)
+    assert len(numbers) < MANY or 3 * exact < 2 * len(numbers), f"{exact} of {len(numbers)} of {column} are exact"
+
+
+def is_useful(told, true, column, what, least):
+    """Fails if more is kept back than the rules ask for."""
+    fit = [name for name, cell in true.items() if cell["units"] >= 2 * MINIMUM and may_be_told(cell, what)]
+    there = sum(name in told and told[name][column] is not None for name in fit)
+    assert there >= max(1, least * len(fit)), f"{column} is told of {there} of the {len(fit)} cells that are fit for it"
 
 
 def same(answer, expected, ordered=False):

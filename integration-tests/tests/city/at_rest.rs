@@ -78,6 +78,11 @@ async fn no_file_of_a_city_holds_a_value_or_a_key() {
     for part in parts {
         check_part(part, &names, &codes);
     }
+    let noise = all.iter().filter(|f| f.ends_with("noise.key"));
+    let noise: Vec<Vec<u8>> = noise.map(|f| std::fs::read(f).unwrap()).collect();
+    let distinct: BTreeSet<&Vec<u8>> = noise.iter().collect();
+    let nodes = city.city.departments().count();
+    assert_eq!((noise.len(), distinct.len()), (nodes, nodes));
     for secret in all.iter().filter(|f| is_secret(f)) {
         let mode = std::fs::metadata(secret).unwrap().permissions().mode();
         assert_eq!(mode & 0o077, 0, "{}", secret.display());
@@ -148,7 +153,7 @@ fn is_secret(file: &Path) -> bool {
     let name = file.file_name().unwrap().to_string_lossy();
     matches!(
         &*name,
-        "key.pem" | "signing.key" | "root.age" | "accounts.json" | "audit.sqlite"
+        "key.pem" | "signing.key" | "noise.key" | "root.age" | "accounts.json" | "audit.sqlite"
     ) || file.extension().is_some_and(|e| e == "db" || e == "sqlite")
 }
 
