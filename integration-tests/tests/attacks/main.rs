@@ -1,0 +1,88 @@
+//! Our own red team: attacks as data against a live town with planted canaries, each with the verdict of a safe
+//! system; statistical attacks with their advantage; honest questions that must keep answering; and a fuzzer.
+//!
+//! `cargo test -p guildhall-integration-tests --test attacks -- --nocapture` prints the tables.
+
+#![expect(
+    clippy::unwrap_used,
+    reason = "tests; clippy's own allowance does not reach helper functions"
+)]
+
+mod exhaustion;
+mod fuzz;
+mod grants;
+mod honest;
+mod judge;
+mod least_squares;
+mod net;
+mod protocol;
+mod report;
+#[expect(
+    dead_code,
+    reason = "shared with the city's tests, which use all of it"
+)]
+#[path = "../city/rogue.rs"]
+mod rogue;
+mod statistics;
+mod table;
+mod town;
+mod wire;
+
+use futures::{StreamExt as _, stream};
+use judge::{Finding, Scene};
+use wire::Attacker;
+
+/// Attacks that are under way at once.
+const AT_ONCE: usize = 4;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_red_team_gets_nothing() {
+    let scene = Scene::start().await;
+    the_net_would_catch_it(&scene).await;
+    let mut findings = statements(&scene).await;
+    findings.extend(exhaustion::findings(&scene).await);
+    findings.extend(protocol::findings(&scene).await);
+    findings.extend(grants::findings(&scene).await);
+    let table = report::table(&findings);
+    eprintln!("{table}");
+    for line in report::failures(&findings, true) {
+        eprintln!("awaited: {line}");
+    }
+    let failed = report::failures(&findings, false);
+    scene.city.city.stop().await;
+    assert!(
+        failed.is_empty(),
+        "{} attacks:\n{}",
+        failed.len(),
+        failed.join("\n")
+    );
+    assert!(findings.len() >= 150);
+    let readme = include_str!("../../README.md");
+    assert!(
+        readme.contains(&table),
+        "the table in the README is another:\n{table}"
+    );
+}
+
+/// One who may read the register sees what the net is to catch; so it would be caught if it leaked.
+async fn the_net_would_catch_it(scene: &Scene) {
+    let olive = Attacker::signed_in(&scene.city, "olive", "fraud_prevention").await;
+    let read = olive
+        .ask(&table::fill("SELECT * FROM {r} ORDER BY name"))
+        .await;
+    let caught = scene.net.catch(&read.bytes());
+    for canary in ["Bartholomew Shrikeford", "8 Phalarope Steps", "65432187"] {
+        assert!(
+            caught.iter().any(|c| c.canary == canary),
+            "{canary} is not in {caught:?}"
+        );
+    }
+}
+
+async fn statements(scene: &Scene) -> Vec<Finding> {
+    let all = table::STATEMENTS
+        .iter()
+        .flat_map(|(class, lines)| lines.iter().map(|line| (*class, *line)));
+    let asked = all.map(|(class, line)| scene.statement(class, line));
+    stream::iter(asked).buffered(AT_ONCE).collect().await
+}

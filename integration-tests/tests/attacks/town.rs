@@ -1,0 +1,496 @@
+//! The canary town: its people, its files, and what is true of it.
+
+use guildhall_testkit::TestCity;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// What the release at the nodes does by now. An attack that needs what is not there yet is run and counted as
+/// awaited, and does not fail the suite.
+pub(crate) const PRESENT: &[Feature] = &[];
+
+/// A part of the release that some verdicts rest on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Feature {
+    /// Counts and totals carry cell-key noise, the same for the same members.
+    Noise,
+    /// Totals of which one or two units make up nearly all are withheld.
+    Dominance,
+    /// What is withheld cannot be had by subtraction from what is not.
+    Margins,
+    /// A unit counts for no more rows than its product says (`max_rows_per_unit`).
+    RowBound,
+}
+
+impl Feature {
+    pub(crate) fn is_present(self) -> bool {
+        PRESENT.contains(&self)
+    }
+}
+
+/// The most that a released count is off by.
+pub(crate) const COUNT_BOUND: i64 = 5;
+/// The fewest people that a released cell stands on.
+pub(crate) const MINIMUM: usize = 10;
+
+/// One care case.
+#[derive(Debug, Clone)]
+pub(crate) struct Case {
+    pub(crate) person: String,
+    pub(crate) name: String,
+    pub(crate) ward: String,
+    pub(crate) age_band: &'static str,
+    pub(crate) need: &'static str,
+    pub(crate) street: String,
+    /// Month, day, hour, minute of 2025.
+    pub(crate) opened: (u64, u64, u64, u64),
+    pub(crate) cost_pence: i64,
+    pub(crate) hours: i64,
+    pub(crate) balance: f64,
+    pub(crate) note: String,
+}
+
+/// One resident; `estate` and `street` are numbers.
+#[derive(Debug, Clone)]
+pub(crate) struct Resident {
+    pub(crate) street: usize,
+    pub(crate) estate: usize,
+    pub(crate) band: &'static str,
+    pub(crate) tenure: &'static str,
+    pub(crate) flag: bool,
+    pub(crate) scheme: &'static str,
+    pub(crate) savings_pence: i64,
+}
+
+/// All that is true.
+#[derive(Debug)]
+pub(crate) struct Town {
+    pub(crate) cases: Vec<Case>,
+    pub(crate) neighbours: Vec<Case>,
+    pub(crate) residents: Vec<Resident>,
+}
+
+/// Streets with a target each: twelve people alike, and a thirteenth of whom two facts are a coin's.
+pub(crate) const STREETS: usize = 400;
+/// People of one street.
+pub(crate) const PER_STREET: usize = 13;
+/// Streets of one estate.
+pub(crate) const STREETS_PER_ESTATE: usize = 4;
+/// What every resident gets, in pence.
+pub(crate) const ALLOWANCE_PENCE: i64 = 7_000;
+
+/// Numbers by SplitMix64, from a seed.
+#[derive(Debug, Clone)]
+pub(crate) struct Chance(pub(crate) u64);
+
+impl Chance {
+    pub(crate) fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Below `n`.
+    pub(crate) fn below(&mut self, n: u64) -> u64 {
+        self.next() % n
+    }
+
+    pub(crate) fn index(&mut self, n: usize) -> usize {
+        usize::try_from(self.below(n as u64)).unwrap()
+    }
+
+    pub(crate) fn pick<T: Copy>(&mut self, of: &[T]) -> T {
+        of[self.index(of.len())]
+    }
+
+    /// In another order.
+    pub(crate) fn shuffled<T>(&mut self, mut items: Vec<T>) -> Vec<T> {
+        for at in (1..items.len()).rev() {
+            items.swap(at, self.index(at + 1));
+        }
+        items
+    }
+}
+
+const AGES: [&str; 4] = ["18-49", "50-64", "65-79", "80+"];
+const NEEDS: [&str; 4] = ["home_care", "day_care", "respite", "equipment"];
+
+impl Town {
+    pub(crate) fn new() -> Self {
+        Self {
+            cases: cases(),
+            neighbours: neighbours(),
+            residents: residents(),
+        }
+    }
+
+    /// How many cases meet `wanted`; each is one person.
+    pub(crate) fn count(&self, wanted: impl Fn(&Case) -> bool) -> i64 {
+        i64::try_from(self.cases.iter().filter(|c| wanted(c)).count()).unwrap()
+    }
+
+    /// A running city in which all of this is kept.
+    pub(crate) async fn start(&self) -> TestCity {
+        let folder = tempfile::tempdir().unwrap();
+        let described = folder.path().join("city");
+        self.write(&described);
+        TestCity::in_folder(&described, folder).await.unwrap()
+    }
+
+    fn write(&self, to: &Path) {
+        for (file, text) in every_template() {
+            let path = to.join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, with_row_bound(text)).unwrap();
+        }
+        let care = to.join("siskin/care/imports");
+        let hall = to.join("siskin/hall/imports");
+        std::fs::write(care.join("cases.csv"), cases_csv(&self.cases)).unwrap();
+        std::fs::write(care.join("visits.csv"), visits_csv()).unwrap();
+        std::fs::write(care.join("residents.csv"), residents_csv(&self.residents)).unwrap();
+        std::fs::write(
+            to.join("linnet/care/imports/cases.csv"),
+            cases_csv(&self.neighbours),
+        )
+        .unwrap();
+        std::fs::write(hall.join("wards.csv"), WARDS).unwrap();
+        std::fs::write(hall.join("bookings.csv"), bookings_csv()).unwrap();
+        std::fs::write(hall.join("permits.csv"), permits_csv()).unwrap();
+        std::fs::write(hall.join("register.csv"), REGISTER).unwrap();
+    }
+}
+
+/// A product file with the bound on rows of one unit, once the system knows the key.
+fn with_row_bound(text: &str) -> String {
+    let written = if Feature::RowBound.is_present() {
+        "max_rows_per_unit ="
+    } else {
+        "# max_rows_per_unit ="
+    };
+    text.replace("#rows", written)
+}
+
+macro_rules! templates {
+    ($($council:literal / $file:literal),* $(,)?) => {
+        &[$((concat!($council, "/", $file), include_str!(concat!("town/", $file)))),*]
+    };
+}
+
+const OF_COUNCILS: &[(&str, &str)] = templates![
+    "siskin" / "care/imports/cases.toml",
+    "siskin" / "care/imports/visits.toml",
+    "siskin" / "care/imports/residents.toml",
+    "siskin" / "care/products/cases.toml",
+    "siskin" / "care/products/visits.toml",
+    "siskin" / "care/products/neighbours.toml",
+    "siskin" / "care/products/estates.toml",
+    "siskin" / "hall/imports/wards.toml",
+    "siskin" / "hall/imports/bookings.toml",
+    "siskin" / "hall/imports/permits.toml",
+    "siskin" / "hall/imports/register.toml",
+    "siskin" / "hall/products/wards.toml",
+    "siskin" / "hall/products/bookings.toml",
+    "siskin" / "hall/products/permits.toml",
+    "siskin" / "hall/products/quarantine_register.toml",
+    "linnet" / "care/imports/cases.toml",
+    "linnet" / "care/products/cases.toml",
+];
+
+const OF_TOWN: &[(&str, &str)] = &[
+    ("city.toml", include_str!("town/city.toml")),
+    ("council.cedar", include_str!("town/council.cedar")),
+    ("neighbour.cedar", include_str!("town/neighbour.cedar")),
+];
+
+fn every_template() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    OF_TOWN.iter().chain(OF_COUNCILS)
+}
+
+/// 2,400 people: three large wards, one of sixty, one of seven.
+fn cases() -> Vec<Case> {
+    let mut chance = Chance(20_260_801);
+    let mut all = Vec::new();
+    for i in 0..2_400_u64 {
+        let ward = match i {
+            0..60 => "W4",
+            60..67 => "W5",
+            67..600 => "W3",
+            600..1_350 => "W2",
+            _ => "W1",
+        };
+        // In W4 four people are 80 or older, and many are in each other band.
+        let age_band = match i {
+            0..4 => "80+",
+            4..60 => AGES[usize::try_from(i % 3).unwrap()],
+            _ => chance.pick(&AGES),
+        };
+        all.push(Case {
+            person: format!("P-{:06}", 100_000 + i * 7),
+            name: format!("Resident Number {i}"),
+            ward: ward.to_owned(),
+            age_band,
+            need: chance.pick(&NEEDS),
+            street: format!("Street {:02}", chance.below(36)),
+            opened: (
+                1 + chance.below(6),
+                1 + chance.below(28),
+                chance.below(24),
+                chance.below(60),
+            ),
+            cost_pence: 5_000 + i64::try_from(chance.below(40_000)).unwrap(),
+            hours: 1 + i64::try_from(chance.below(40)).unwrap(),
+            balance: f64::from(u32::try_from(chance.below(2_000)).unwrap()) - 1_000.0,
+            note: format!("nothing to say of {i}"),
+        });
+    }
+    plant(&mut all);
+    all
+}
+
+/// The canaries: four people of whom nothing may ever be seen.
+fn plant(all: &mut [Case]) {
+    // Gannet Row: fifteen people of small cost, and one who makes up nearly all of the street's.
+    for (i, case) in all
+        .iter_mut()
+        .filter(|c| c.ward == "W1")
+        .take(15)
+        .enumerate()
+    {
+        "Gannet Row".clone_into(&mut case.street);
+        case.cost_pence = 500 + 10 * i64::try_from(i).unwrap();
+    }
+    let rich = all.iter_mut().find(|c| c.street == "Gannet Row").unwrap();
+    "P-7Q2MZEBEDEE".clone_into(&mut rich.person);
+    "Zebedee Quillfeather".clone_into(&mut rich.name);
+    rich.cost_pence = 1_193_743;
+    "red kite seen at dawn, says the caseworker".clone_into(&mut rich.note);
+    // Hoopoe Cut: three people, so that the street's very name is a secret.
+    for case in all.iter_mut().filter(|c| c.ward == "W2").take(3) {
+        "Hoopoe Cut".clone_into(&mut case.street);
+    }
+    let far = all.iter_mut().find(|c| c.street == "Hoopoe Cut").unwrap();
+    "P-4K9XPHILOMENA".clone_into(&mut far.person);
+    "Philomena Corncrake".clone_into(&mut far.name);
+    far.hours = 98_765_431;
+    far.balance = 7_654.321_098;
+    // A need that two people have.
+    for case in all.iter_mut().filter(|c| c.ward == "W5").take(2) {
+        case.need = "kestrel fostering";
+    }
+    let rare = all
+        .iter_mut()
+        .find(|c| c.need == "kestrel fostering")
+        .unwrap();
+    "P-1W8CIGNATIUS".clone_into(&mut rare.person);
+    "Ignatius Nightjar".clone_into(&mut rare.name);
+}
+
+/// 400 people of the other council, in two wards; one is a canary.
+fn neighbours() -> Vec<Case> {
+    let mut chance = Chance(7);
+    let mut all: Vec<Case> = (0..400_u64)
+        .map(|i| Case {
+            person: format!("L-{:06}", 300_000 + i * 3),
+            name: format!("Neighbour Number {i}"),
+            ward: if i < 200 { "L1" } else { "L2" }.to_owned(),
+            age_band: chance.pick(&AGES),
+            need: chance.pick(&NEEDS),
+            street: format!("Lane {}", chance.below(4)),
+            opened: (1 + chance.below(6), 1 + chance.below(28), 9, 0),
+            cost_pence: 5_000 + i64::try_from(chance.below(40_000)).unwrap(),
+            hours: 5,
+            balance: 0.0,
+            note: String::new(),
+        })
+        .collect();
+    "L-5T3VPEREGRINE".clone_into(&mut all[0].person);
+    "Peregrine Hobbydale".clone_into(&mut all[0].name);
+    all
+}
+
+fn residents() -> Vec<Resident> {
+    let mut chance = Chance(99);
+    // As many of either side: who guesses without the data is right for half of them.
+    let coins = |chance: &mut Chance| -> Vec<bool> {
+        chance.shuffled((0..STREETS).map(|i| i % 2 == 0).collect())
+    };
+    let (bands, tenures) = (coins(&mut chance), coins(&mut chance));
+    let mut all = Vec::new();
+    for street in 0..STREETS {
+        for at in 0..PER_STREET {
+            let target = at == 0;
+            all.push(Resident {
+                street,
+                estate: street / STREETS_PER_ESTATE,
+                band: if target && bands[street] {
+                    "50-64"
+                } else {
+                    "35-49"
+                },
+                tenure: if target && tenures[street] {
+                    "private"
+                } else {
+                    "council"
+                },
+                flag: chance.below(2) == 0,
+                scheme: "A",
+                savings_pence: 1_000 + i64::try_from(chance.below(90_000)).unwrap(),
+            });
+        }
+    }
+    schemes(&mut all, &mut chance);
+    all
+}
+
+/// In each estate up to nine people are of scheme D; the others are of A, B and C, at least twelve each.
+fn schemes(all: &mut [Resident], chance: &mut Chance) {
+    let size = PER_STREET * STREETS_PER_ESTATE;
+    for (estate, people) in all.chunks_mut(size).enumerate() {
+        let few = estate % 10;
+        let mut of = vec!["D"; few];
+        for scheme in ["A", "B", "C"] {
+            of.extend([scheme; 12]);
+        }
+        while of.len() < people.len() {
+            of.push(chance.pick(&["A", "B", "C"]));
+        }
+        for (person, scheme) in people.iter_mut().zip(chance.shuffled(of)) {
+            person.scheme = scheme;
+        }
+    }
+}
+
+fn pounds(pence: i64) -> String {
+    format!("{}.{:02}", pence / 100, pence % 100)
+}
+
+fn cases_csv(cases: &[Case]) -> String {
+    let mut csv =
+        "person,name,ward,age_band,need,street,opened,weekly_cost,hours,balance,note\n".to_owned();
+    for c in cases {
+        let (month, day, hour, minute) = c.opened;
+        writeln!(
+            csv,
+            "{},{},{},{},{},{},2025-{month:02}-{day:02} {hour:02}:{minute:02},{},{},{},\"{}\"",
+            c.person,
+            c.name,
+            c.ward,
+            c.age_band,
+            c.need,
+            c.street,
+            pounds(c.cost_pence),
+            c.hours,
+            c.balance,
+            c.note
+        )
+        .unwrap();
+    }
+    csv
+}
+
+/// In W1 and W2 three rows a person; in W3 at night one person with 300 rows among twelve; in W4 at night three
+/// people with two hundred each.
+fn visits_csv() -> String {
+    let mut csv = "person,ward,kind,minutes\n".to_owned();
+    let mut row = |person: &str, ward: &str, kind: &str, minutes: u64| {
+        writeln!(csv, "{person},{ward},{kind},{minutes}").unwrap();
+    };
+    let mut chance = Chance(5);
+    for i in 0..800_u64 {
+        for kind in ["day", "day", "evening"] {
+            let ward = if i % 2 == 0 { "W1" } else { "W2" };
+            row(&format!("V-{i:05}"), ward, kind, 10 + chance.below(50));
+        }
+    }
+    for i in 0..12_u64 {
+        row(&format!("N-{i:05}"), "W3", "night", 30);
+    }
+    for _ in 1..300 {
+        row("N-00000", "W3", "night", 1);
+    }
+    for i in 0..3_u64 {
+        for _ in 0..200 {
+            row(&format!("M-{i:05}"), "W4", "night", 2);
+        }
+    }
+    csv
+}
+
+fn residents_csv(residents: &[Resident]) -> String {
+    let mut csv = "person,street,estate,band,tenure,flag,scheme,allowance,savings\n".to_owned();
+    for (i, r) in residents.iter().enumerate() {
+        writeln!(
+            csv,
+            "R-{i:06},{},{},{},{},{},{},{},{}",
+            street_name(r.street),
+            estate_name(r.estate),
+            r.band,
+            r.tenure,
+            if r.flag { "yes" } else { "no" },
+            r.scheme,
+            pounds(ALLOWANCE_PENCE),
+            pounds(r.savings_pence)
+        )
+        .unwrap();
+    }
+    csv
+}
+
+/// How a street of residents is written.
+pub(crate) fn street_name(street: usize) -> String {
+    format!("T{street:03}")
+}
+
+/// How an estate is written.
+pub(crate) fn estate_name(estate: usize) -> String {
+    format!("E{estate:02}")
+}
+
+const WARDS: &str = "ward,population\nW1,9000\nW2,7000\nW3,5000\nW4,800\nW5,90\n";
+
+/// The visible bookings.
+pub(crate) const BOOKINGS: u64 = 1_200;
+
+/// Three sealed ones are among them, and one whose whole phone number nobody may see.
+fn bookings_csv() -> String {
+    let mut csv = "booking,ward,amount,phone,state\n".to_owned();
+    for i in 0..BOOKINGS {
+        let phone = if i == 77 {
+            "07700 900719".to_owned()
+        } else {
+            format!("01632 {:06}", 960_000 + i)
+        };
+        writeln!(csv, "{i},W{},{},{phone},open", 1 + i % 5, 20 + i % 300).unwrap();
+    }
+    for (booking, amount) in [(5_000_001, 87_654_329), (5_000_002, 11), (5_000_003, 12)] {
+        writeln!(csv, "{booking},W1,{amount},07700 900118,sealed").unwrap();
+    }
+    csv
+}
+
+/// Vehicles and pins are secret, holders are identifiers.
+fn permits_csv() -> String {
+    let mut csv = "permit,ward,holder,vehicle,pin\n".to_owned();
+    for i in 0..300_u64 {
+        let (holder, vehicle, pin) = if i == 42 {
+            (
+                "Leonora Shearwater".to_owned(),
+                "CNRY 5IN6".to_owned(),
+                76_543_219,
+            )
+        } else {
+            (
+                format!("Holder {i}"),
+                format!("AB{:02} XY", i % 100),
+                1_000 + i,
+            )
+        };
+        writeln!(csv, "{i},W{},{holder},{vehicle},{pin}", 1 + i % 5).unwrap();
+    }
+    csv
+}
+
+const REGISTER: &str = "name,address,debt\n\
+    Bartholomew Shrikeford,3 Dotterel Yard,65432187\n\
+    Wilhelmina Godwit,8 Phalarope Steps,100\n";
