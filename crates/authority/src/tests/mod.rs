@@ -163,6 +163,7 @@ impl Town {
             row_count: None,
             always_reads: BTreeSet::from([dataset_column("plate")]),
             node: self.node.clone(),
+            budgets: Vec::new(),
         }
     }
 
