@@ -43,6 +43,8 @@ pub enum Event {
     IssueGrant,
     /// Column keys were asked for under a grant.
     LendKeys,
+    /// A question was charged to a privacy budget.
+    Debit,
     /// A node was handed a fragment.
     AdmitFragment,
     /// A result left a node, or was withheld.
@@ -209,9 +211,12 @@ pub struct Entry {
     /// Where it is released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
-    /// What it cost of a privacy budget.
+    /// What it cost of a privacy budget, in billionths of rho.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub charge: u64,
+    /// What that left of it, in billionths of rho.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub remaining: Option<u64>,
     /// The dataset.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dataset: Option<DatasetName>,
@@ -245,6 +250,7 @@ impl Entry {
             output: None,
             mode: None,
             charge: 0,
+            remaining: None,
             dataset: None,
             digest: None,
             subject: None,

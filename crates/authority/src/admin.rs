@@ -4,6 +4,7 @@
 
 use crate::accounts;
 use crate::db::{self, DbError};
+use crate::ledger::check::LedgerError;
 use crate::log::{self, LogError};
 use guildhall_audit::{Chain, Decision, Entry, Event};
 use guildhall_grant::VerifyingKey;
@@ -39,6 +40,9 @@ pub enum AdminError {
     /// The log.
     #[error("the authority's log cannot be used")]
     Log(#[from] LogError),
+    /// The ledger of privacy budgets.
+    #[error("the ledger of privacy budgets cannot be believed")]
+    Ledger(#[from] LedgerError),
     /// A role that nobody enrols as, or not there.
     #[error("`{peer}` cannot be invited: {why}")]
     NotInvited {
@@ -118,6 +122,10 @@ impl Admin {
             connection,
             council,
         })
+    }
+
+    pub(crate) fn connection(&self) -> &Connection {
+        &self.connection
     }
 
     /// The council.

@@ -8,6 +8,7 @@ use crate::refusal::Refusal;
 use crate::shelf::Register;
 use crate::state::State;
 use guildhall_audit::{Decision, Entry, Event, Reason};
+use guildhall_grant::product::Product;
 use guildhall_grant::{AccessToken, envelope, principal_to_wire};
 use guildhall_model::{
     DepartmentName, Digest, PeerId, Principal, PrincipalName, ProductName, Purpose, Timestamp,
@@ -126,22 +127,8 @@ impl State {
                 BTreeSet::from([purpose])
             }
         };
-        let key = Seer {
-            asker: asker.clone(),
-            asked,
-            gateway: gateway.clone(),
-        };
-        let at = (register.revision, policy.digest);
-        let seen = self.answers.kept(at, &key).unwrap_or_else(|| {
-            let seen: Arc<[(DepartmentName, ProductName)]> = register
-                .products()
-                .map(|r| &r.product)
-                .filter(|p| key.asked.iter().any(|why| deciding.sees(&asker, p, why)))
-                .map(|p| (p.department.clone(), p.name.clone()))
-                .collect();
-            self.answers.keep(at, key, Arc::clone(&seen));
-            seen
-        });
+        let principal = principal_to_wire(&asker.principal);
+        let seen = self.seen(&deciding, policy.digest, asker, asked);
         let products = seen
             .iter()
             .filter_map(|(department, name)| register.product(department, name))
@@ -151,9 +138,54 @@ impl State {
             })
             .collect();
         Ok(wire::CatalogueResponse {
-            principal: Some(principal_to_wire(&asker.principal)),
+            principal: Some(principal),
             purposes: held.iter().map(ToString::to_string).collect(),
             products,
+        })
+    }
+
+    /// The products that `asker` may see for a purpose that it may name.
+    pub(crate) fn seen_for(
+        &self,
+        register: &Register,
+        gateway: &PeerId,
+        asker: Asker,
+        purpose: &Purpose,
+        now: Timestamp,
+    ) -> Result<Seen, Refusal> {
+        let policy = self.policies.in_force();
+        let deciding = self.deciding(register, &policy, gateway, now);
+        deciding.check_purpose(&asker, purpose)?;
+        let asked = BTreeSet::from([purpose.clone()]);
+        Ok(self.seen(&deciding, policy.digest, asker, asked))
+    }
+
+    /// The products that `asker` may see for any of the purposes `asked`.
+    fn seen(
+        &self,
+        deciding: &Deciding<'_>,
+        policy: Digest,
+        asker: Asker,
+        asked: BTreeSet<Purpose>,
+    ) -> Seen {
+        let gateway = deciding.gateway.clone();
+        let key = Seer {
+            asker,
+            asked,
+            gateway,
+        };
+        let at = (deciding.register.revision, policy);
+        self.answers.kept(at, &key).unwrap_or_else(|| {
+            let sees = |p: &Product| key.asked.iter().any(|w| deciding.sees(&key.asker, p, w));
+            let seen: Seen = deciding
+                .register
+                .products()
+                .map(|r| &r.product)
+                .filter(|p| sees(p))
+                .map(|p| (p.department.clone(), p.name.clone()))
+                .collect();
+            self.answers.keep(at, key, Arc::clone(&seen));
+            seen
         })
     }
 
@@ -253,7 +285,8 @@ struct Seer {
     gateway: PeerId,
 }
 
-type Seen = Arc<[(DepartmentName, ProductName)]>;
+/// Products, by department and name.
+pub(crate) type Seen = Arc<[(DepartmentName, ProductName)]>;
 
 /// Catalogues that were judged under the register and the policy that are in force, since
 /// every query begins with one.

@@ -27,6 +27,16 @@ pub enum DbError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// The file system, or SQLite as it was built, does not keep what is committed.
+    #[error(
+        "the database would not keep what it commits: journal mode `{journal}`, synchronous {synchronous}"
+    )]
+    NotDurable {
+        /// `wal` is needed.
+        journal: String,
+        /// 2 is needed.
+        synchronous: i64,
+    },
     /// Written by a newer Guildhall.
     #[error("the database has schema {found}, this version knows up to {known}")]
     Newer {
@@ -61,7 +71,7 @@ const LOG_ROOM: u64 = 5 << 20;
 const BATCH: usize = 256;
 
 /// One entry a version: the statements that bring version n to n + 1.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("debits.sql")];
 
 /// Whether there is a database below `folder`.
 pub(crate) fn is_there(folder: &Path) -> bool {
@@ -82,8 +92,28 @@ pub(crate) fn open(folder: &Path) -> Result<Connection, DbError> {
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "foreign_keys", true)?;
     connection.pragma_update(None, "secure_delete", true)?;
+    // Without it, what a REPLACE removes goes past the triggers that forbid removal.
+    connection.pragma_update(None, "recursive_triggers", true)?;
+    check_durable(&connection)?;
     migrate(&mut connection)?;
     Ok(connection)
+}
+
+/// Refuses a connection whose commits return before they are on disk: SQLite takes a setting
+/// that it cannot honour without a word.
+fn check_durable(connection: &Connection) -> Result<(), DbError> {
+    /// `synchronous = FULL`, as SQLite counts.
+    const FULL: i64 = 2;
+    let journal: String = connection.pragma_query_value(None, "journal_mode", |r| r.get(0))?;
+    let synchronous: i64 = connection.pragma_query_value(None, "synchronous", |r| r.get(0))?;
+    if journal == "wal" && synchronous == FULL {
+        Ok(())
+    } else {
+        Err(DbError::NotDurable {
+            journal,
+            synchronous,
+        })
+    }
 }
 
 /// Begins a transaction that will write. One that only reads at first could not be sure to be
@@ -301,6 +331,47 @@ mod tests {
             Ok(())
         })
         .await
+    }
+
+    #[test]
+    fn a_database_that_does_not_flush_what_it_commits_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = open(dir.path()).unwrap();
+        check_durable(&good).unwrap();
+        good.pragma_update(None, "synchronous", "NORMAL").unwrap();
+        assert!(matches!(
+            check_durable(&good),
+            Err(DbError::NotDurable { synchronous: 1, .. })
+        ));
+        let memory = Connection::open_in_memory().unwrap();
+        let refused = check_durable(&memory).unwrap_err().to_string();
+        assert!(refused.contains("journal mode `memory`"), "{refused}");
+    }
+
+    #[test]
+    fn a_database_of_an_earlier_version_is_brought_up_to_date_and_keeps_what_it_holds() {
+        let dir = tempfile::tempdir().unwrap();
+        let old = Connection::open(dir.path().join(FILE)).unwrap();
+        old.execute_batch(MIGRATIONS[0]).unwrap();
+        old.execute_batch("INSERT INTO purposes VALUES ('a'); PRAGMA user_version = 1;")
+            .unwrap();
+        drop(old);
+        for _ in 0..2 {
+            let db = Db::open(dir.path()).unwrap();
+            assert_eq!(count(&db), 1);
+            let read = |sql: &str| -> i64 {
+                db.read::<_, DbError>(|c| Ok(c.query_row(sql, [], |r| r.get(0))?))
+                    .unwrap()
+            };
+            assert_eq!(read("PRAGMA user_version"), 2);
+            assert_eq!(read("SELECT count(*) FROM debits"), 0);
+        }
+        let newer = Connection::open(dir.path().join(FILE)).unwrap();
+        newer.pragma_update(None, "user_version", 3).unwrap();
+        assert!(matches!(
+            open(dir.path()),
+            Err(DbError::Newer { found: 3, known: 2 })
+        ));
     }
 
     fn count(db: &Db) -> i64 {

@@ -8,15 +8,14 @@
 //! answered again within [`AGAIN`], since its answer may have been lost on the way: it brings
 //! nothing new to anybody. Any other request under a grant that was used is a replay.
 
-use crate::accounts;
 use crate::db::{Db, DbError};
 use crate::log;
+use crate::presented;
 use crate::publish;
 use crate::refusal::Refusal;
-use crate::register;
 use crate::state::State;
 use guildhall_audit::{Decision, Entry, Event, KeySeen, Reason};
-use guildhall_grant::{CLOCK_SKEW, GrantCheck, GrantError, VerifiedGrant};
+use guildhall_grant::{CLOCK_SKEW, VerifiedGrant};
 use guildhall_keyring::{DatasetIdentity, RootIdentity};
 use guildhall_keys::{KeyName, Recipient};
 use guildhall_model::{DatasetName, DepartmentName, Digest, FragmentDigest, PeerId, Timestamp};
@@ -211,7 +210,7 @@ impl State {
         let wanted = Wanted::parse(&request)?;
         entry.keys = wanted.seen();
         entry.fragment = Some(wanted.fragment);
-        let grant = self.verify_again(node, &request, &wanted, now)?;
+        let grant = self.verify_again(node, request.grant.as_ref(), &wanted.fragment, now)?;
         entry.grant = Some(grant.id.clone());
         entry.principal = Some(grant.principal.clone());
         entry.purpose = Some(grant.purpose.clone());
@@ -244,65 +243,6 @@ impl State {
         Ok(wire::LendKeysResponse { sealed, expires_us })
     }
 
-    /// The grant, if it is ours, of now, for this node and this fragment.
-    fn verify_again(
-        &self,
-        node: &PeerId,
-        request: &wire::LendKeysRequest,
-        wanted: &Wanted,
-        now: Timestamp,
-    ) -> Result<VerifiedGrant, Refusal> {
-        let envelope = request
-            .grant
-            .as_ref()
-            .ok_or_else(|| Refusal::invalid("grant", "is missing"))?;
-        let check = GrantCheck {
-            council: self.council(),
-            node,
-            fragment: &wanted.fragment,
-            recipient: None,
-            now,
-        };
-        guildhall_grant::verify(envelope, &[self.verifying], &check).map_err(|e| {
-            let why = guildhall_telemetry::error_chain(&e);
-            match e {
-                GrantError::Expired { .. } | GrantError::NotYet { .. } => Refusal::GrantOver(why),
-                _ => Refusal::Grant(why),
-            }
-        })
-    }
-
-    /// Refuses a grant whose gateway or principal has been shut out since it was issued, and one
-    /// whose time is over by our own clock: only here is there no skew to allow for.
-    fn check_current(
-        &self,
-        node: &PeerId,
-        grant: &VerifiedGrant,
-        now: Timestamp,
-    ) -> Result<(), Refusal> {
-        if now >= grant.expires {
-            let why = format!("grant `{}` expired at {}", grant.id, grant.expires);
-            return Err(Refusal::GrantOver(why));
-        }
-        self.db.read(|c| {
-            if !register::is_enrolled(c, node)? {
-                return Err(Refusal::Peer);
-            }
-            if register::is_revoked(c, &grant.recipient)? {
-                return Err(Refusal::Grant(
-                    "the gateway of this grant is revoked".to_owned(),
-                ));
-            }
-            let own = grant.principal.council == *self.council();
-            if own && accounts::find(c, self.council(), &grant.principal.name)?.is_none() {
-                return Err(Refusal::Grant(
-                    "the account of this grant is closed".to_owned(),
-                ));
-            }
-            Ok(())
-        })
-    }
-
     /// Refuses any key that the grant's columns do not need, by the products as they are
     /// registered now, and any of a dataset that another node holds.
     fn check_cover(
@@ -314,13 +254,7 @@ impl State {
         let register = self.register()?;
         let mut covered = BTreeSet::new();
         for granted in &grant.products {
-            let product = register
-                .product(&granted.department, &granted.product)
-                .map(|r| &r.product)
-                .filter(|p| p.version == granted.version && p.node == *node)
-                .ok_or_else(|| {
-                    Refusal::GrantOver("a product of this grant has changed since".to_owned())
-                })?;
+            let product = presented::unchanged(&register, node, granted)?;
             covered.extend(product.reads_of(&granted.columns));
         }
         let datasets: BTreeSet<&DatasetName> = covered.iter().map(|r| &r.dataset).collect();

@@ -4,7 +4,8 @@
 //! Promises: a decision is one transaction with its entry in the log, flushed to disk before
 //! the answer is sent, so that a crash at any moment leaves either both or neither. A key
 //! leaves only under a grant that is verified again, only if the grant's columns need it, and
-//! only sealed to the node that asked. What is secret at rest (the certificate authority's
+//! only sealed to the node that asked. A free question is charged to its privacy budget before it
+//! is answered, and no budget is ever overspent or given back. What is secret at rest (the certificate authority's
 //! key, the key that signs grants, the identity of each dataset) is age-encrypted to the
 //! council root.
 //!
@@ -17,15 +18,19 @@
 mod accounts;
 mod admin;
 mod ask;
+mod budget;
 mod config;
 mod credential;
 mod db;
+mod debit;
 mod enrol;
 mod grants;
 mod init;
+mod ledger;
 mod lend;
 mod log;
 mod policies;
+mod presented;
 mod publish;
 mod refusal;
 mod register;
@@ -37,8 +42,10 @@ mod state;
 mod tests;
 
 pub use admin::{Account, Admin, AdminError, INVITE_LIFE};
+pub use budget::BudgetStanding;
 pub use config::{AuthorityConfig, ConfigError};
 pub use db::DbError;
 pub use init::{InitOptions, init};
+pub use ledger::check::{LedgerError, LedgerSum};
 pub use log::LogError;
 pub use policies::PolicyFileError;

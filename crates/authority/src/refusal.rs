@@ -43,8 +43,16 @@ pub(crate) enum Refusal {
     GrantOver(String),
     #[error("the grant does not cover {0}")]
     NotCovered(String),
-    #[error("grant `{0}` has been used; ask again, a grant is good for one loan of keys")]
+    #[error("grant `{0}` has been used; ask again, a grant is good for one question")]
     Used(GrantId),
+    #[error(
+        "the privacy budget of product `{product}` for `{purpose}` does not cover this question; it renews at {renews}"
+    )]
+    Budget {
+        product: ProductRef,
+        purpose: Purpose,
+        renews: Timestamp,
+    },
     #[error("{0}")]
     Precondition(String),
     #[error("the authority failed; reference {0}")]
@@ -101,6 +109,7 @@ impl Refusal {
             Self::GrantOver(_) => "grant-over",
             Self::NotCovered(_) => "not-covered",
             Self::Used(_) => "used",
+            Self::Budget { .. } => "budget",
             Self::Precondition(_) => "precondition",
             Self::Internal(_) => "internal",
         }
@@ -111,7 +120,7 @@ impl Refusal {
             Self::Peer | Self::Code | Self::SignIn | Self::Credential { .. } => {
                 Code::Unauthenticated
             }
-            Self::TooManySignIns { .. } => Code::ResourceExhausted,
+            Self::TooManySignIns { .. } | Self::Budget { .. } => Code::ResourceExhausted,
             Self::Invalid { .. } | Self::Purpose { .. } => Code::InvalidArgument,
             Self::NoProduct(_) => Code::NotFound,
             Self::Stale { .. } | Self::GrantOver(_) | Self::Used(_) | Self::Precondition(_) => {

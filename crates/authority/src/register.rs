@@ -25,6 +25,13 @@ fn revoked_at(connection: &Connection, peer: &PeerId) -> Result<Option<Option<i6
         .optional()?)
 }
 
+/// Counts the changes of the register.
+pub(crate) fn revision(connection: &Connection) -> Result<i64, DbError> {
+    Ok(connection
+        .prepare_cached("SELECT n FROM revision")?
+        .query_row([], |r| r.get(0))?)
+}
+
 /// The key that `node` signs its manifests and products with.
 pub(crate) fn signing_key(
     connection: &Connection,

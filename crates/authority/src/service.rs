@@ -95,6 +95,11 @@ impl Authority for Service {
         answer(self.0.lend_keys(&node, request).await)
     }
 
+    async fn debit(&self, request: Request<wire::DebitRequest>) -> Answer<wire::DebitResponse> {
+        let (node, request) = self.admit(request, &[Role::Node])?;
+        answer(self.0.debit(&node, request).await)
+    }
+
     async fn sign_in(&self, request: Request<wire::SignInRequest>) -> Answer<wire::SignInResponse> {
         let (gateway, request) = self.admit(request, &[Role::Gateway])?;
         answer(self.0.sign_in(&gateway, request).await)
@@ -114,5 +119,10 @@ impl Authority for Service {
     ) -> Answer<wire::IssueGrantsResponse> {
         let (gateway, request) = self.admit(request, &[Role::Gateway])?;
         answer(self.0.issue_grants(&gateway, request).await)
+    }
+
+    async fn budget(&self, request: Request<wire::BudgetRequest>) -> Answer<wire::BudgetResponse> {
+        let (gateway, request) = self.admit(request, &[Role::Gateway])?;
+        answer(self.0.budgets(&gateway, request))
     }
 }

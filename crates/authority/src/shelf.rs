@@ -52,9 +52,7 @@ impl Shelf {
     pub(crate) fn now(&self, committed: &Connection) -> Result<Arc<Register>, DbError> {
         // Read first: should the register change in between, what is kept says it is older
         // than it is, and is read again.
-        let revision: i64 = committed
-            .prepare_cached("SELECT n FROM revision")?
-            .query_row([], |r| r.get(0))?;
+        let revision = register::revision(committed)?;
         let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(register) = kept.as_ref().filter(|r| r.revision == revision) {
             return Ok(Arc::clone(register));

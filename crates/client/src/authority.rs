@@ -38,6 +38,25 @@ pub struct LatestManifest {
     pub digest: Digest,
 }
 
+/// A question that was charged to a privacy budget.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Debited {
+    /// What it cost, in billionths of rho; 0 if it was paid for before.
+    pub charged_nano_rho: u64,
+    /// What that left of the budget, in billionths of rho.
+    pub remaining_nano_rho: u64,
+    /// When the budget is whole again.
+    pub renews: Timestamp,
+}
+
+impl Debited {
+    /// Whether the same question was paid for before, in the same period.
+    #[must_use]
+    pub fn already_paid(&self) -> bool {
+        self.charged_nano_rho == 0
+    }
+}
+
 impl AuthorityClient {
     /// The authority of `council` at `address`; connects when first called.
     ///
@@ -235,6 +254,27 @@ impl AuthorityClient {
         .await
     }
 
+    /// Charges one question to a privacy budget. After an answer that was lost, ask again: the
+    /// same question is charged once.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; one that refuses with `RESOURCE_EXHAUSTED` says when the budget renews.
+    pub async fn debit(&self, wanted: proto::DebitRequest) -> Result<Debited, ClientError> {
+        let asked = wanted.nano_rho;
+        let request = within(wanted, self.deadline);
+        let answer = answer(&self.who, self.deadline, self.stub.clone().debit(request)).await?;
+        let charged = if answer.already_paid { 0 } else { asked };
+        if answer.charged_nano_rho != charged {
+            let what = "a charge that was not asked for";
+            return Err(ClientError::malformed(&self.who, what));
+        }
+        Ok(Debited {
+            charged_nano_rho: charged,
+            remaining_nano_rho: answer.remaining_nano_rho,
+            renews: Timestamp::from_micros(answer.period_end_us),
+        })
+    }
+
     /// Trades an account's password for a signed access token.
     ///
     /// # Errors
@@ -291,6 +331,27 @@ impl AuthorityClient {
             self.stub.clone().catalogue(within(message, self.deadline)),
         )
         .await
+    }
+
+    /// The privacy budgets for a purpose of the products that a credential may see for it.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn budget(
+        &self,
+        credential: proto::Credential,
+        purpose: &Purpose,
+    ) -> Result<Vec<proto::ProductBudget>, ClientError> {
+        let message = proto::BudgetRequest {
+            credential: Some(credential),
+            purpose: purpose.to_string(),
+        };
+        let request = within(message, self.deadline);
+        Ok(
+            answer(&self.who, self.deadline, self.stub.clone().budget(request))
+                .await?
+                .budgets,
+        )
     }
 
     /// Grants for the fragments of one query, in their order; all or none.

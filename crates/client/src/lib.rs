@@ -16,7 +16,7 @@ mod node;
 mod testing;
 mod upkeep;
 
-pub use authority::{AuthorityClient, LatestManifest, Renewed};
+pub use authority::{AuthorityClient, Debited, LatestManifest, Renewed};
 pub use enrolment::{Enrolled, EnrolmentClient};
 pub use error::{ClientError, Lost};
 pub use node::{BatchStream, MessageStream, NodeClient};

@@ -1,12 +1,13 @@
 //! Arbitrary statements, and one of each by hand, for tests.
 
 use crate::product::{
-    Column, DATE_TRUNC_UNITS, DatasetColumn, Dimension, Measure, Product, RollUp, RollUpKind,
+    Budget, BudgetPeriod, Column, DATE_TRUNC_UNITS, DatasetColumn, Dimension, Measure, NanoRho,
+    Product, RollUp, RollUpKind,
 };
 use crate::{AccessToken, Grant, GrantedProduct};
 use guildhall_model::{
-    ColumnClass, ColumnName, DatasetName, Digest, OutputClass, PeerId, Principal, ReleaseClass,
-    Timestamp,
+    ColumnClass, ColumnName, DatasetName, Digest, OutputClass, PeerId, Principal, Purpose,
+    ReleaseClass, Timestamp,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -122,6 +123,14 @@ pub(crate) fn a_product() -> Product {
         row_count: None,
         always_reads: [read("plate")].into(),
         node: n("spiffe://northmoor/parking/node/parking-1"),
+        budgets: vec![Budget {
+            purpose: n("transport_planning"),
+            datasets: [n("sessions")].into(),
+            rho: NanoRho::new(50_000_000),
+            period: BudgetPeriod::Quarter,
+            per_query: NanoRho::new(1_000_000),
+            cells_per_unit: 4,
+        }],
     }
 }
 
@@ -261,6 +270,24 @@ fn columns() -> impl Strategy<Value = Vec<Column>> {
 }
 
 prop_compose! {
+    fn budget()(
+        rho in 1..=Budget::MOST.get(),
+        part in 1..1000u64,
+        period in prop::sample::select(&BudgetPeriod::ALL[..]),
+        cells_per_unit in 1u32..,
+    ) -> Budget {
+        Budget {
+            purpose: n("any"),
+            datasets: BTreeSet::new(),
+            rho: NanoRho::new(rho),
+            period,
+            per_query: NanoRho::new((rho / part).max(1)),
+            cells_per_unit,
+        }
+    }
+}
+
+prop_compose! {
     /// A product that passes its own check: dimensions and measures are over its columns.
     pub(crate) fn any_product()(
         (council, department, name) in (sql_name(), sql_name(), sql_name()),
@@ -280,7 +307,17 @@ prop_compose! {
         (arrow_schema, definition) in (vec(any::<u8>(), 0..20), digest()),
         (rows, always_reads) in (any::<u64>(), reads()),
         node in "[a-z]{1,5}",
+        budget in prop::option::of(budget()),
     ) -> Product {
+        let may_have = class == ReleaseClass::Aggregate && !columns[0].reads.is_empty();
+        let budget = budget.filter(|_| may_have);
+        let datasets: BTreeSet<_> = columns[0].reads.iter().map(|r| r.dataset.clone()).collect();
+        let of = |b: &Budget, purpose: &Purpose| Budget {
+            purpose: purpose.clone(),
+            datasets: datasets.clone(),
+            ..b.clone()
+        };
+        let budgets = budget.iter().flat_map(|b| purposes.iter().map(|p| of(b, p)).collect::<Vec<_>>()).collect();
         let first = columns[0].name.clone();
         let last = columns[columns.len() - 1].name.clone();
         Product {
@@ -290,7 +327,7 @@ prop_compose! {
             dimensions: vec![Dimension { column: last.clone(), roll_ups, values, within: None }],
             measures: vec![Measure { column: last, lower: a.min(b), upper: a.max(b) }],
             council, department, name, version, doc, class, purposes, conforms_to, minimum_group, max_rows_per_unit,
-            columns, arrow_schema, definition, always_reads,
+            columns, arrow_schema, definition, always_reads, budgets,
         }
     }
 }

@@ -1,7 +1,10 @@
 //! A product as its node registered it: what is offered, to whom it may answer, and which
 //! dataset columns an answer reads. The view's SQL stays at the node.
 
+mod budget;
 mod wire;
+
+pub use budget::{Budget, BudgetPeriod, NanoRho, NanoRhoError};
 
 use crate::wire::WireError;
 use guildhall_model::{
@@ -51,6 +54,8 @@ pub struct Product {
     pub always_reads: BTreeSet<DatasetColumn>,
     /// The node that serves it.
     pub node: PeerId,
+    /// What free questions may cost, one budget a purpose; without one there is no ad hoc lane.
+    pub budgets: Vec<Budget>,
 }
 
 /// A column of a product.
@@ -149,6 +154,12 @@ impl Product {
         self.measures.iter().find(|m| m.column.as_str() == column)
     }
 
+    /// The budget for that purpose, if there is one.
+    #[must_use]
+    pub fn budget(&self, purpose: &Purpose) -> Option<&Budget> {
+        self.budgets.iter().find(|b| b.purpose == *purpose)
+    }
+
     /// The dataset columns that a question over `columns` reads: theirs, and those that every
     /// question reads. A name that is no column of the product reads nothing.
     pub fn reads_of<'a>(
@@ -166,8 +177,8 @@ impl Product {
 
     /// Whether the parts fit each other, as [`crate::Statement::from_wire`] also demands.
     ///
-    /// A product whose class is `aggregate` names its unit and a minimum group; no count of rows
-    /// of a product that is not open is published.
+    /// A product whose class is `aggregate` names its unit and a minimum group, and alone has
+    /// budgets; no count of rows of a product that is not open is published.
     pub fn check(&self) -> Result<(), WireError> {
         if self.version == 0 {
             return Err(WireError::Rule {
@@ -190,6 +201,7 @@ impl Product {
             .try_for_each(|d| self.check_within(d))?;
         self.measures.iter().try_for_each(Measure::check)?;
         self.check_class()?;
+        self.check_budgets()?;
         let PeerId {
             council,
             department,
@@ -250,6 +262,40 @@ impl Product {
             field: "dimensions.within",
             rule: "goes round in a circle",
         })
+    }
+
+    fn check_budgets(&self) -> Result<(), WireError> {
+        let rule = |rule| {
+            Err(WireError::Rule {
+                field: "budgets",
+                rule,
+            })
+        };
+        if self.budgets.is_empty() {
+            return Ok(());
+        }
+        if self.class != ReleaseClass::Aggregate {
+            return rule("is given, though the class is not `aggregate`");
+        }
+        let unit = self.unit.as_ref().and_then(|u| self.column(u.as_str()));
+        let read = |d: &DatasetName| unit.iter().flat_map(|u| &u.reads).any(|r| r.dataset == *d);
+        let mut seen = BTreeSet::new();
+        for budget in &self.budgets {
+            budget.check()?;
+            if !budget.datasets.iter().all(read) {
+                return rule("is of a dataset that the unit is not read from");
+            }
+            if !self.purposes.contains(&budget.purpose) {
+                return rule("is for a purpose that the product is not offered for");
+            }
+            if !seen.insert(&budget.purpose) {
+                return Err(WireError::Twice {
+                    field: "budgets",
+                    name: budget.purpose.to_string(),
+                });
+            }
+        }
+        Ok(())
     }
 
     fn known<'a>(

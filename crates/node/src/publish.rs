@@ -8,10 +8,11 @@ use crate::authority::{Authority, AuthorityError};
 use crate::datasets::{DatasetError, Datasets};
 use crate::product::{
     Draft, Lineage, ProductError, View, dataset_names, definition_file, envelope_file, lineage,
-    plan_view, read_schema, schema_bytes,
+    origin, plan_view, read_schema, schema_bytes,
 };
+use datafusion::error::DataFusionError;
 use guildhall_audit::{Decision, Entry, Event};
-use guildhall_grant::product::{Column, Product};
+use guildhall_grant::product::{Budget, Column, Product};
 use guildhall_grant::{SigningKey, WireError, envelope};
 use guildhall_model::{ColumnName, DatasetName, PeerId, ProductRef, ReleaseClass, SharedClock};
 use guildhall_proto::envelope::v1::Envelope;
@@ -52,7 +53,7 @@ pub enum PublishError {
         file: String,
         /// Why.
         #[source]
-        source: datafusion::error::DataFusionError,
+        source: DataFusionError,
     },
     /// The parts do not fit each other.
     #[error("{file}: the product is not whole")]
@@ -187,7 +188,8 @@ impl Publisher<'_> {
         let lineage = lineage(&view, draft.unit.as_ref()).map_err(lost)?;
         let arrow_schema = schema_bytes(view.schema()).map_err(|e| lost(e.into()))?;
         let row_count = row_count(draft, &view, &datasets);
-        let product = self.assemble(draft, &view, &lineage, arrow_schema, row_count);
+        let budgets = budgets(draft, &view).map_err(lost)?;
+        let product = self.assemble(draft, &view, &lineage, arrow_schema, row_count, budgets);
         let not_whole = |source| PublishError::NotWhole {
             file: draft.file.clone(),
             source,
@@ -203,6 +205,7 @@ impl Publisher<'_> {
         lineage: &Lineage,
         arrow_schema: Vec<u8>,
         row_count: Option<u64>,
+        budgets: Vec<Budget>,
     ) -> Product {
         let columns = names(view)
             .filter_map(|name| {
@@ -235,6 +238,7 @@ impl Publisher<'_> {
             row_count,
             always_reads: lineage.always.clone(),
             node: self.node.clone(),
+            budgets,
         }
     }
 
@@ -267,6 +271,19 @@ impl Publisher<'_> {
             .map(drop)
             .map_err(|source| PublishError::Log { source })
     }
+}
+
+/// The budgets of the file, each with the datasets that the unit comes from.
+fn budgets(draft: &Draft, view: &View) -> Result<Vec<Budget>, DataFusionError> {
+    let datasets = match &draft.unit {
+        Some(unit) if !draft.budgets.is_empty() => origin(view, unit)?,
+        _ => return Ok(draft.budgets.clone()),
+    };
+    let with = |budget: &Budget| Budget {
+        datasets: datasets.clone(),
+        ..budget.clone()
+    };
+    Ok(draft.budgets.iter().map(with).collect())
 }
 
 /// The columns in the order of the view.

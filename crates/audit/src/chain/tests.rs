@@ -94,6 +94,22 @@ fn the_form_is_pinned() {
 }
 
 #[test]
+fn the_form_of_a_charge_is_pinned() {
+    let entry = Entry {
+        purpose: Some(n("transport_planning")),
+        grant: Some(n("g-7Q2M")),
+        charge: 1_000_000,
+        remaining: Some(49_000_000),
+        subject: Some("parking/sessions for transport_planning".into()),
+        ..Entry::new(Event::Debit, Decision::Permit)
+    };
+    let record = Chain::new().append(&entry, at(5)).unwrap();
+    let text = String::from_utf8(record.bytes.clone()).unwrap();
+    assert_eq!(text, include_str!("../../vectors/debit.json").trim_end());
+    assert_eq!(Chain::new().follow(&record).unwrap(), (at(5), entry));
+}
+
+#[test]
 fn a_record_is_one_line() {
     let reason = Some(Reason::new("two\nlines\r\u{0}"));
     let subject = Some("a\nb".into());

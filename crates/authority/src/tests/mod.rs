@@ -1,9 +1,13 @@
 //! An authority without its network: what it answers to whom, and what it puts on record.
 
 mod asking;
+mod budgets;
 mod crashing;
+mod debiting;
 mod enrolling;
+mod killing;
 mod lending;
+mod modelling;
 mod publishing;
 mod serving;
 
@@ -12,7 +16,9 @@ use crate::refusal::Refusal;
 use crate::state::State;
 use crate::{Account, Admin, InitOptions, init};
 use guildhall_audit::Entry;
-use guildhall_grant::product::{Column, DatasetColumn, Dimension, Measure, Product};
+use guildhall_grant::product::{
+    Budget, BudgetPeriod, Column, DatasetColumn, Dimension, Measure, NanoRho, Product,
+};
 use guildhall_grant::{Grant, SigningKey, Statement, envelope, output_to_wire};
 use guildhall_identity::new_key_and_csr;
 use guildhall_keys::{ColumnKey, KeyName, Recipient, wrap};
@@ -165,7 +171,23 @@ impl Town {
             row_count: None,
             always_reads: BTreeSet::from([dataset_column("plate")]),
             node: self.node.clone(),
+            budgets: Vec::new(),
         }
+    }
+
+    /// The same, with a quarter's budget for planning of which one question may take half.
+    fn budgeted(&self, nano_rho: u64) -> Product {
+        Product {
+            budgets: vec![budget("planning", nano_rho)],
+            ..self.product()
+        }
+    }
+
+    /// A town whose product has such a budget.
+    async fn with_budget(nano_rho: u64) -> Self {
+        let town = Self::new().await;
+        town.register(&town.budgeted(nano_rho)).await.unwrap();
+        town
     }
 
     /// The same, as rows that anybody may have.
@@ -297,6 +319,17 @@ fn fragment_digest() -> Digest {
 
 fn names(names: &[&str]) -> BTreeSet<Purpose> {
     names.iter().map(|p| p.parse().unwrap()).collect()
+}
+
+fn budget(purpose: &str, nano_rho: u64) -> Budget {
+    Budget {
+        purpose: purpose.parse().unwrap(),
+        datasets: ["sessions".parse().unwrap()].into(),
+        rho: NanoRho::new(nano_rho),
+        period: BudgetPeriod::Quarter,
+        per_query: NanoRho::new(nano_rho / 2),
+        cells_per_unit: 1,
+    }
 }
 
 fn dataset_column(column: &str) -> DatasetColumn {

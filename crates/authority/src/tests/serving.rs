@@ -99,6 +99,56 @@ async fn a_newcomer_enrols_and_is_known_by_its_certificate() {
 }
 
 #[tokio::test]
+async fn a_node_charges_and_a_gateway_reads_a_budget_over_the_wire() {
+    let town = Town::with_budget(10).await;
+    let clock: SharedClock = town.clock.clone();
+    let running = serve::start(config(town.dir.path(), "northmoor"), clock.clone())
+        .await
+        .unwrap();
+    let address = running.address().to_string();
+    let mut calls = Vec::new();
+    for (peer, signing) in [(&town.node, Some(&town.node_key)), (&town.gateway, None)] {
+        let code = town.admin().invite(peer, clock.now()).unwrap().to_string();
+        let (key, csr) = new_key_and_csr().unwrap();
+        let request = wire::EnrolRequest {
+            csr,
+            ..enrol_request(&code, signing)
+        };
+        let enrolled = town.state.enrol(request).await.unwrap();
+        let identity = Identity::from_pem(&enrolled.certificate.unwrap().chain_pem, &key).unwrap();
+        let trust = TrustStore::from_bundles(&enrolled.trust).unwrap();
+        let channel = Dialer::new(&identity, &trust, clock.clone())
+            .channel(&address, Expect::authority(&peer.council));
+        calls.push(AuthorityClient::new(channel.unwrap()));
+    }
+    let (mut gateway, mut node) = (calls.pop().unwrap(), calls.pop().unwrap());
+    let debit = wire::DebitRequest {
+        grant: Some(town.grant().await),
+        fragment_digest: fragment_digest().as_bytes().to_vec(),
+        product: "sessions".to_owned(),
+        nano_rho: 4,
+        question_digest: Digest::of(b"a question").as_bytes().to_vec(),
+    };
+    let refused = gateway.debit(debit.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let charged = node.debit(debit).await.unwrap().into_inner();
+    assert_eq!(
+        (charged.charged_nano_rho, charged.remaining_nano_rho),
+        (4, 6)
+    );
+
+    let ask = wire::BudgetRequest {
+        credential: Some(town.token("ana").await),
+        purpose: "planning".to_owned(),
+    };
+    let refused = node.budget(ask.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    let budgets = gateway.budget(ask).await.unwrap().into_inner().budgets;
+    assert_eq!(budgets[0].spent_nano_rho, 4);
+    running.stop().await;
+}
+
+#[tokio::test]
 async fn an_authority_that_was_cut_off_answers_after_a_restart() {
     let mut town = Town::with_product().await;
     let clock: SharedClock = town.clock.clone();

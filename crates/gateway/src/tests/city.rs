@@ -85,6 +85,7 @@ fn product(council: &str) -> Product {
         unit: None,
         minimum_group: 1,
         max_rows_per_unit: 1,
+        budgets: Vec::new(),
         columns: vec![column("car_park"), column("spaces")],
         dimensions: vec![],
         measures: vec![],

@@ -64,6 +64,7 @@ fn only_an_open_product_says_how_many_rows_it_has() {
     let open = Product {
         class: ReleaseClass::Open,
         row_count: Some(9),
+        budgets: Vec::new(),
         ..a_product()
     };
     open.check().unwrap();
@@ -169,6 +170,87 @@ fn bounds_are_finite_and_in_order() {
             }
         });
     }
+}
+
+#[test]
+fn a_budget_is_of_an_aggregate_product_and_of_datasets_that_its_unit_is_read_from() {
+    let error = refused(|p| p.class = ReleaseClass::Restricted);
+    assert_eq!(
+        error.to_string(),
+        "`budgets` is given, though the class is not `aggregate`"
+    );
+    let error = refused(|p| p.budgets[0].datasets.clear());
+    assert_eq!(error.to_string(), "`budgets.datasets` is missing");
+    for change in [(|p| p.columns[0].reads.clear()) as fn(&mut Product), |p| {
+        p.budgets[0].datasets.extend([n("permits")])
+    }] {
+        assert_eq!(
+            refused(change).to_string(),
+            "`budgets` is of a dataset that the unit is not read from"
+        );
+    }
+}
+
+#[test]
+fn a_budget_is_within_bounds_and_for_a_purpose_of_the_product() {
+    type Change = fn(&mut Budget);
+    let cases: [(Change, &str); 7] = [
+        (|b| b.rho = NanoRho::new(0), "budgets.nano_rho"),
+        (
+            |b| b.rho = NanoRho::new(Budget::MOST.get() + 1),
+            "budgets.nano_rho",
+        ),
+        (
+            |b| b.per_query = NanoRho::new(0),
+            "budgets.per_query_nano_rho",
+        ),
+        (
+            |b| b.per_query = NanoRho::new(b.rho.get() + 1),
+            "budgets.per_query_nano_rho",
+        ),
+        (|b| b.rho = NanoRho::new(1), "budgets.per_query_nano_rho"),
+        (|b| b.cells_per_unit = 0, "budgets.cells_per_unit"),
+        (|b| b.purpose = n("gossip"), "budgets"),
+    ];
+    for (change, named) in cases {
+        let error = refused(|p| change(&mut p.budgets[0]));
+        assert!(
+            matches!(error, WireError::Rule { field, .. } if field == named),
+            "{error}"
+        );
+    }
+    let error = refused(|p| p.budgets.push(p.budgets[0].clone()));
+    assert_eq!(
+        error.to_string(),
+        "`budgets` names `transport_planning` twice"
+    );
+    let all_at_once = |p: &mut Product| p.budgets[0].per_query = p.budgets[0].rho;
+    let mut product = a_product();
+    all_at_once(&mut product);
+    product.check().unwrap();
+}
+
+#[test]
+fn a_period_of_a_budget_that_is_not_known_is_refused() {
+    for period in [0, 4, -1] {
+        let mut wire = a_product().to_wire();
+        wire.budgets[0].period = period;
+        assert_eq!(
+            Product::from_wire(wire),
+            Err(WireError::Unknown {
+                field: "budgets.period",
+                value: period
+            })
+        );
+    }
+}
+
+#[test]
+fn a_budget_is_found_by_its_purpose() {
+    let product = a_product();
+    let found = product.budget(&n("transport_planning")).unwrap();
+    assert_eq!(found.rho.to_string(), "0.05");
+    assert_eq!(product.budget(&n("gossip")), None);
 }
 
 #[test]

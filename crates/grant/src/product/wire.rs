@@ -1,6 +1,9 @@
 //! Products on the wire.
 
-use super::{Column, DatasetColumn, Dimension, Measure, Product, RollUp, RollUpKind};
+use super::{
+    Budget, BudgetPeriod, Column, DatasetColumn, Dimension, Measure, NanoRho, Product, RollUp,
+    RollUpKind,
+};
 use crate::envelope::Statement;
 use crate::wire::{self, WireError};
 use guildhall_model::{ColumnClass, ReleaseClass};
@@ -32,6 +35,7 @@ impl Statement for Product {
             row_count: self.row_count,
             always_reads: reads_to_wire(&self.always_reads),
             node: self.node.to_string(),
+            budgets: self.budgets.iter().map(budget_to_wire).collect(),
         }
     }
 
@@ -68,6 +72,11 @@ impl Statement for Product {
             row_count: w.row_count,
             always_reads: reads_from_wire("always_reads", &w.always_reads)?,
             node: wire::peer("node", &w.node)?,
+            budgets: w
+                .budgets
+                .iter()
+                .map(budget_from_wire)
+                .collect::<Result<_, _>>()?,
         };
         product.check()?;
         Ok(product)
@@ -233,5 +242,43 @@ fn measure_from_wire(m: &proto::Measure) -> Result<Measure, WireError> {
         column: wire::name("measures.column", &m.column)?,
         lower: m.lower,
         upper: m.upper,
+    })
+}
+
+fn budget_to_wire(b: &Budget) -> proto::Budget {
+    let period = match b.period {
+        BudgetPeriod::Month => proto::BudgetPeriod::Month,
+        BudgetPeriod::Quarter => proto::BudgetPeriod::Quarter,
+        BudgetPeriod::Year => proto::BudgetPeriod::Year,
+    };
+    proto::Budget {
+        purpose: b.purpose.to_string(),
+        nano_rho: b.rho.get(),
+        period: period.into(),
+        per_query_nano_rho: b.per_query.get(),
+        cells_per_unit: b.cells_per_unit,
+        datasets: b.datasets.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn budget_from_wire(b: &proto::Budget) -> Result<Budget, WireError> {
+    let period = match proto::BudgetPeriod::try_from(b.period) {
+        Ok(proto::BudgetPeriod::Month) => BudgetPeriod::Month,
+        Ok(proto::BudgetPeriod::Quarter) => BudgetPeriod::Quarter,
+        Ok(proto::BudgetPeriod::Year) => BudgetPeriod::Year,
+        Ok(proto::BudgetPeriod::Unspecified) | Err(_) => {
+            return Err(WireError::Unknown {
+                field: "budgets.period",
+                value: b.period,
+            });
+        }
+    };
+    Ok(Budget {
+        purpose: wire::name("budgets.purpose", &b.purpose)?,
+        datasets: wire::names("budgets.datasets", &b.datasets)?,
+        rho: NanoRho::new(b.nano_rho),
+        period,
+        per_query: NanoRho::new(b.per_query_nano_rho),
+        cells_per_unit: b.cells_per_unit,
     })
 }

@@ -1,6 +1,7 @@
 //! A product file: what a department writes to say what it offers.
 
-use guildhall_grant::product::{DATE_TRUNC_UNITS, Dimension, Measure, RollUp, RollUpKind};
+use super::budget::{self, BudgetFile};
+use guildhall_grant::product::{Budget, DATE_TRUNC_UNITS, Dimension, Measure, RollUp, RollUpKind};
 use guildhall_model::{
     ColumnClass, ColumnName, Digest, NameError, ProductName, Purpose, ReleaseClass,
 };
@@ -66,6 +67,9 @@ pub struct Draft {
     pub dimensions: Vec<Dimension>,
     /// What may be summed and averaged.
     pub measures: Vec<Measure>,
+    /// What free questions may cost, by purpose; without one they are not answered. Their
+    /// datasets are not known of the file alone.
+    pub budgets: Vec<Budget>,
 }
 
 /// What a product file says of one column.
@@ -102,6 +106,8 @@ struct File {
     dimension: Vec<DimensionFile>,
     #[serde(default)]
     measure: Vec<MeasureFile>,
+    #[serde(default)]
+    budget: Vec<BudgetFile>,
 }
 
 #[derive(Deserialize)]
@@ -162,9 +168,7 @@ impl Draft {
             field,
             problem,
         };
-        let draft = parsed
-            .named(file, Digest::of(text.as_bytes()))
-            .map_err(field)?;
+        let draft = parsed.named(file, text).map_err(field)?;
         draft.check().map_err(field)?;
         Ok(draft)
     }
@@ -208,7 +212,10 @@ impl Draft {
         self.dimensions
             .iter()
             .try_for_each(|d| self.check_dimension(d))?;
-        self.measures.iter().try_for_each(|m| self.check_measure(m))
+        self.measures
+            .iter()
+            .try_for_each(|m| self.check_measure(m))?;
+        budget::check(self)
     }
 
     fn check_aggregate(&self) -> Result<(), Complaint> {
@@ -325,14 +332,17 @@ impl Draft {
 }
 
 /// A field, and what is the matter with it.
-type Complaint = (String, String);
+pub(super) type Complaint = (String, String);
 
-fn complain<T>(field: impl Into<String>, problem: impl Into<String>) -> Result<T, Complaint> {
+pub(super) fn complain<T>(
+    field: impl Into<String>,
+    problem: impl Into<String>,
+) -> Result<T, Complaint> {
     Err((field.into(), problem.into()))
 }
 
 impl File {
-    fn named(self, file: &str, definition: Digest) -> Result<Draft, Complaint> {
+    fn named(self, file: &str, text: &str) -> Result<Draft, Complaint> {
         let columns = self
             .columns
             .into_iter()
@@ -357,9 +367,14 @@ impl File {
                 upper: m.upper,
             })
             .collect();
+        let budgets = self
+            .budget
+            .into_iter()
+            .map(|b| b.into_budget(text))
+            .collect::<Result<_, _>>()?;
         Ok(Draft {
             file: file.to_owned(),
-            definition,
+            definition: Digest::of(text.as_bytes()),
             name: self.name,
             version: self.version,
             class: self.class,
@@ -374,6 +389,7 @@ impl File {
             columns,
             dimensions,
             measures,
+            budgets,
         })
     }
 }

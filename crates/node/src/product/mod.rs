@@ -1,7 +1,9 @@
 //! Products: the file that a department writes, the view behind it, what is registered of it.
 
+mod budget;
 mod file;
 mod lineage;
+mod origin;
 mod shelf;
 mod types;
 mod view;
@@ -10,6 +12,7 @@ mod view;
 pub(crate) use file::tests::SESSIONS;
 pub use file::{ColumnDraft, Draft, ProductError};
 pub(crate) use lineage::{DatasetScan, Lineage, dataset_of, lineage, scans};
+pub(crate) use origin::origin;
 pub(crate) use shelf::{Products, Served, ShelfError};
 pub(crate) use shelf::{definition_file, envelope_file};
 pub(crate) use types::{plain_type, read_schema};

@@ -2,17 +2,20 @@
 
 use crate::authority::{Authority, AuthorityError};
 use async_trait::async_trait;
+use guildhall_client::Debited;
 use guildhall_grant::envelope;
 use guildhall_keyring::{DatasetIdentity, unwrap};
 use guildhall_keys::{KeyName, Recipient, seal};
-use guildhall_model::DatasetName;
-use guildhall_proto::authority::v1::{LendKeysRequest, LendKeysResponse, LentKey, LentKeys};
+use guildhall_model::{DatasetName, Timestamp};
+use guildhall_proto::authority::v1::{
+    DebitRequest, LendKeysRequest, LendKeysResponse, LentKey, LentKeys,
+};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_store::Recorded;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 /// An authority in this process, which does as it is told.
 pub(crate) struct FakeAuthority {
@@ -20,6 +23,10 @@ pub(crate) struct FakeAuthority {
     canned: Option<Option<Vec<LentKey>>>,
     recorded: Mutex<BTreeMap<DatasetName, Recorded>>,
     pub(crate) asked: Mutex<Vec<LendKeysRequest>>,
+    /// What was charged, each question once.
+    pub(crate) debited: Mutex<Vec<DebitRequest>>,
+    /// What is left of the one privacy budget.
+    pub(crate) budget: AtomicU64,
     pub(crate) away: AtomicBool,
     pub(crate) forget_next: AtomicBool,
 }
@@ -38,6 +45,8 @@ impl FakeAuthority {
             canned: None,
             recorded: Mutex::default(),
             asked: Mutex::default(),
+            debited: Mutex::default(),
+            budget: AtomicU64::new(u64::MAX),
             away: AtomicBool::new(false),
             forget_next: AtomicBool::new(false),
         }
@@ -150,6 +159,30 @@ impl Authority for FakeAuthority {
         Ok(LendKeysResponse {
             sealed,
             expires_us: i64::MAX,
+        })
+    }
+
+    async fn debit(&self, request: DebitRequest) -> Result<Debited, AuthorityError> {
+        self.here()?;
+        let mut debited = self.debited.lock().unwrap();
+        let left = self.budget.load(Ordering::SeqCst);
+        let paid = debited
+            .iter()
+            .any(|d| d.question_digest == request.question_digest);
+        let charged_nano_rho = if paid { 0 } else { request.nano_rho };
+        let remaining_nano_rho =
+            left.checked_sub(charged_nano_rho)
+                .ok_or_else(|| AuthorityError::Exhausted {
+                    message: "the privacy budget is spent".to_owned(),
+                })?;
+        self.budget.store(remaining_nano_rho, Ordering::SeqCst);
+        if !paid {
+            debited.push(request);
+        }
+        Ok(Debited {
+            charged_nano_rho,
+            remaining_nano_rho,
+            renews: Timestamp::from_micros(i64::MAX),
         })
     }
 }

@@ -141,6 +141,7 @@ pub(crate) fn sessions() -> Product {
         unit: Some("vehicle".parse().unwrap()),
         minimum_group: 10,
         max_rows_per_unit: 100,
+        budgets: Vec::new(),
         columns: vec![
             column("vehicle", ColumnClass::Identifier),
             column("ward", ColumnClass::Quasi),

@@ -61,6 +61,7 @@ impl Given {
             unit: None,
             minimum_group: 0,
             max_rows_per_unit: 0,
+            budgets: Vec::new(),
             columns: schema
                 .fields()
                 .iter()

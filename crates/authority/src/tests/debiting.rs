@@ -1,0 +1,576 @@
+//! What a question costs, who is refused, and what is on record of it.
+
+use super::*;
+use guildhall_audit::{Decision, Event};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+use tonic::Code;
+
+/// The least time that is told apart.
+const MOMENT: Duration = Duration::from_micros(1);
+
+/// Numbers grants, so that each test's are its own.
+static GRANTS: AtomicU64 = AtomicU64::new(0);
+
+/// A grant over `product`, as the authority signs it.
+fn leave(town: &Town, product: &Product, purpose: &str) -> Grant {
+    let number = GRANTS.fetch_add(1, Ordering::Relaxed);
+    Grant {
+        id: format!("g-{number}").parse().unwrap(),
+        purpose: purpose.parse().unwrap(),
+        ..leave_of(&town.state, product)
+    }
+}
+
+/// The same, by the state of an authority alone.
+pub(super) fn leave_of(state: &State, product: &Product) -> Grant {
+    let now = state.clock.now();
+    Grant {
+        id: "g-0".parse().unwrap(),
+        council: product.council.clone(),
+        principal: guildhall_model::Principal {
+            council: product.council.clone(),
+            name: "ana".parse().unwrap(),
+        },
+        purpose: "planning".parse().unwrap(),
+        node: product.node.clone(),
+        fragment: fragment_digest(),
+        products: vec![guildhall_grant::GrantedProduct {
+            department: product.department.clone(),
+            product: product.name.clone(),
+            version: product.version,
+            columns: ["ward".parse().unwrap()].into(),
+        }],
+        output: OutputClass::ReleasedCells,
+        recipient: GATEWAY.parse().unwrap(),
+        charge: 0,
+        not_before: now,
+        expires: now.after(Duration::from_secs(300)),
+        query: "q-1".parse().unwrap(),
+    }
+}
+
+/// A request to charge `question` under `grant`, which `by` signs.
+pub(super) fn request(
+    grant: &Grant,
+    by: &SigningKey,
+    question: &str,
+    nano_rho: u64,
+) -> wire::DebitRequest {
+    wire::DebitRequest {
+        grant: Some(envelope::sign(grant, by)),
+        fragment_digest: fragment_digest().as_bytes().to_vec(),
+        product: grant.products[0].product.to_string(),
+        nano_rho,
+        question_digest: Digest::of(question.as_bytes()).as_bytes().to_vec(),
+    }
+}
+
+/// Charges `question` over `product` under a fresh grant: what it cost, and what is left.
+pub(super) async fn pay(
+    town: &Town,
+    product: &Product,
+    purpose: &str,
+    question: &str,
+    nano_rho: u64,
+) -> Result<(u64, u64), Refusal> {
+    let grant = leave(town, product, purpose);
+    let request = request(&grant, &town.state.signing, question, nano_rho);
+    let charged = town.state.debit(&product.node, request).await?;
+    Ok((charged.charged_nano_rho, charged.remaining_nano_rho))
+}
+
+fn spent(town: &Town) -> u64 {
+    town.admin().verify_ledger().unwrap().charged.get()
+}
+
+#[tokio::test]
+async fn a_question_is_charged_and_on_record() {
+    let town = Town::with_budget(10).await;
+    let grant = town.grant().await;
+    let stated: Grant = read(&grant);
+    let request = wire::DebitRequest {
+        grant: Some(grant),
+        ..request(&stated, &town.state.signing, "how many", 4)
+    };
+    let charged = town.state.debit(&town.node, request).await.unwrap();
+    assert_eq!(
+        charged,
+        wire::DebitResponse {
+            charged_nano_rho: 4,
+            already_paid: false,
+            remaining_nano_rho: 6,
+            period_end_us: new_year().as_micros(),
+        }
+    );
+    let entry = town.log().pop().unwrap();
+    assert_eq!(
+        (entry.event, entry.decision),
+        (Event::Debit, Decision::Permit)
+    );
+    assert_eq!((entry.charge, entry.remaining), (4, Some(6)));
+    assert_eq!(entry.principal, Some(stated.principal));
+    assert_eq!(entry.purpose, Some(stated.purpose));
+    assert_eq!(entry.grant, Some(stated.id));
+    assert_eq!(entry.peer, Some(town.node.clone()));
+    assert_eq!(entry.products[0].product, "northmoor.parking.sessions");
+    assert_eq!(entry.digest, Some(Digest::of(b"how many")));
+    assert_eq!(
+        entry.subject.as_deref(),
+        Some("parking/sessions for planning")
+    );
+}
+
+#[tokio::test]
+async fn the_same_question_is_free_and_another_costs() {
+    let town = Town::with_budget(10).await;
+    let product = town.budgeted(10);
+    let pay = |question| pay(&town, &product, "planning", question, 4);
+    assert_eq!(pay("a").await.unwrap(), (4, 6));
+    assert_eq!(pay("a").await.unwrap(), (0, 6));
+    let entry = town.log().pop().unwrap();
+    assert_eq!(
+        (entry.decision, entry.charge, entry.remaining),
+        (Decision::Permit, 0, Some(6))
+    );
+    assert_eq!(pay("b").await.unwrap(), (4, 2));
+    assert!(matches!(pay("c").await, Err(Refusal::Budget { .. })));
+    // Though nothing is left for another.
+    assert_eq!(pay("a").await.unwrap(), (0, 2));
+    assert_eq!(spent(&town), 8);
+}
+
+#[tokio::test]
+async fn an_answer_that_was_lost_is_not_charged_again() {
+    let town = Town::with_budget(10).await;
+    let grant = leave(&town, &town.budgeted(10), "planning");
+    let request = request(&grant, &town.state.signing, "a", 4);
+    let first = town.state.debit(&town.node, request.clone()).await.unwrap();
+    let again = town.state.debit(&town.node, request).await.unwrap();
+    assert!(!first.already_paid && again.already_paid);
+    assert_eq!(spent(&town), 4);
+}
+
+type Change<'a> = Box<dyn FnOnce(&mut wire::DebitRequest, &mut Grant) + 'a>;
+
+/// Asks to charge after `change`; what the answer was. The refusal is the last thing on record,
+/// and nothing is spent.
+async fn refused(town: &Town, by: &PeerId, change: Change<'_>) -> (Code, String) {
+    let before = spent(town);
+    let mut grant = leave(town, &town.budgeted(10), "planning");
+    let mut asked = request(&grant, &town.state.signing, "a question", 4);
+    let (signed, stated) = (asked.grant.clone(), grant.clone());
+    change(&mut asked, &mut grant);
+    if asked.grant == signed && grant != stated {
+        asked.grant = Some(envelope::sign(&grant, &town.state.signing));
+    }
+    let refusal = town.state.debit(by, asked).await.unwrap_err();
+    let entry = town.log().pop().unwrap();
+    assert_eq!(
+        (entry.event, entry.decision),
+        (Event::Debit, Decision::Forbid)
+    );
+    assert_eq!(entry.reason.as_ref().unwrap().as_str(), refusal.name());
+    assert_eq!((entry.charge, spent(town)), (0, before));
+    let status = tonic::Status::from(refusal);
+    (status.code(), status.message().to_owned())
+}
+
+#[tokio::test]
+async fn every_reason_against_a_charge_is_found_in_order_and_recorded() {
+    let town = Town::with_budget(10).await;
+    let foreign = SigningKey::generate().unwrap();
+    let paid = leave(&town, &town.budgeted(10), "planning");
+    let request = |question| request(&paid, &town.state.signing, question, 4);
+    town.state.debit(&town.node, request("a")).await.unwrap();
+    let (invalid, forbidden, over) = (
+        Code::InvalidArgument,
+        Code::PermissionDenied,
+        Code::FailedPrecondition,
+    );
+    let cases: Vec<(Code, &str, Change<'_>)> = vec![
+        (
+            invalid,
+            "`nano_rho` is not valid: a question costs something",
+            Box::new(|r, _| r.nano_rho = 0),
+        ),
+        (
+            invalid,
+            "`fragment_digest` is not valid: not 32 bytes",
+            Box::new(|r, _| r.fragment_digest.clear()),
+        ),
+        (
+            invalid,
+            "`product` is not valid: `No Such` is not a product name",
+            Box::new(|r, _| r.product = "No Such".to_owned()),
+        ),
+        (
+            invalid,
+            "`question_digest` is not valid: not 32 bytes",
+            Box::new(|r, _| r.question_digest.push(0)),
+        ),
+        (
+            invalid,
+            "`grant` is not valid: is missing",
+            Box::new(|r, _| r.grant = None),
+        ),
+        (
+            forbidden,
+            "is not signed by a key that counts",
+            Box::new(|r, g| r.grant = Some(envelope::sign(g, &foreign))),
+        ),
+        (
+            forbidden,
+            "`northmoor`",
+            Box::new(|_, g| g.council = "southmoor".parse().unwrap()),
+        ),
+        (
+            forbidden,
+            "is for node",
+            Box::new(|_, g| g.node = "spiffe://northmoor/parking/node/n2".parse().unwrap()),
+        ),
+        (
+            forbidden,
+            "is for fragment",
+            Box::new(|_, g| g.fragment = Digest::of(b"another")),
+        ),
+        (
+            over,
+            "expired at",
+            Box::new(|_, g| {
+                g.expires = town.clock.now();
+                g.not_before = g.expires.before(Duration::from_secs(300));
+            }),
+        ),
+        (
+            forbidden,
+            "the gateway of this grant is revoked",
+            Box::new(|_, g| {
+                let away: PeerId = "spiffe://eastmoor/council/gateway/gw".parse().unwrap();
+                town.admin().revoke_peer(&away, town.clock.now()).unwrap();
+                g.recipient = away;
+            }),
+        ),
+        (
+            forbidden,
+            "the account of this grant is closed",
+            Box::new(|_, g| g.principal.name = "nobody".parse().unwrap()),
+        ),
+        (
+            forbidden,
+            "the grant does not cover released cells",
+            Box::new(|_, g| g.output = OutputClass::OpenRows),
+        ),
+        (
+            forbidden,
+            "the grant does not cover product `fines`",
+            Box::new(|r, _| r.product = "fines".to_owned()),
+        ),
+        (
+            forbidden,
+            "the grant does not cover product `sessions`",
+            Box::new(|_, g| g.products[0].department = "housing".parse().unwrap()),
+        ),
+        (
+            over,
+            "a product of this grant has changed since",
+            Box::new(|_, g| g.products[0].version = 2),
+        ),
+        (
+            forbidden,
+            "`northmoor.parking.sessions` does not release this: it has no privacy budget for `review`",
+            Box::new(|_, g| g.purpose = "review".parse().unwrap()),
+        ),
+        (
+            invalid,
+            "`nano_rho` is not valid: one question costs at most 5",
+            Box::new(|r, _| r.nano_rho = 6),
+        ),
+        (
+            invalid,
+            "`nano_rho` is not valid: one question costs at most 5",
+            Box::new(|r, _| r.nano_rho = u64::MAX),
+        ),
+        (
+            over,
+            "has been used",
+            Box::new(|r, _| *r = request("another question")),
+        ),
+        (
+            Code::ResourceExhausted,
+            "the privacy budget of product `northmoor.parking.sessions` for `planning` does not \
+             cover this question; it renews at 2027-01-01T00:00:00Z",
+            Box::new(|_, _| ()),
+        ),
+    ];
+    // Four are spent; four more leave two.
+    pay(&town, &town.budgeted(10), "planning", "b", 4)
+        .await
+        .unwrap();
+    for (code, expected, change) in cases {
+        let (got, message) = refused(&town, &town.node, change).await;
+        assert!(message.contains(expected), "`{message}`, not `{expected}`");
+        assert_eq!(got, code, "{message}");
+    }
+}
+
+#[tokio::test]
+async fn another_node_is_charged_nothing() {
+    let town = Town::with_budget(10).await;
+    let other: PeerId = "spiffe://northmoor/parking/node/n2".parse().unwrap();
+    town.enrol(&other, Some(&town.node_key)).await.unwrap();
+    let (_, message) = refused(&town, &other, Box::new(|_, _| ())).await;
+    assert!(message.contains("is for node"), "{message}");
+    // Even with a grant of its own, over a product that it does not serve.
+    let own = |_: &mut wire::DebitRequest, g: &mut Grant| g.node = other.clone();
+    let (_, message) = refused(&town, &other, Box::new(own)).await;
+    assert_eq!(message, "a product of this grant has changed since");
+    town.admin()
+        .revoke_peer(&town.node, town.clock.now())
+        .unwrap();
+    let (code, _) = refused(&town, &town.node, Box::new(|_, _| ())).await;
+    assert_eq!(code, Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn an_account_that_was_closed_is_charged_nothing() {
+    let town = Town::with_budget(10).await;
+    town.admin()
+        .revoke_account(&"ana".parse().unwrap(), town.clock.now())
+        .unwrap();
+    let (code, _) = refused(&town, &town.node, Box::new(|_, _| ())).await;
+    assert_eq!(code, Code::PermissionDenied);
+}
+
+/// 1 January 2027, midnight UTC.
+pub(super) fn new_year() -> Timestamp {
+    Timestamp::from_micros(1_798_761_600_000_000)
+}
+
+/// Moves the clock on to `moment`.
+fn wait_until(town: &Town, moment: Timestamp) {
+    town.clock.advance(moment.since(town.clock.now()));
+    assert_eq!(town.clock.now(), moment);
+}
+
+#[tokio::test]
+async fn a_budget_is_whole_again_with_the_quarter_and_not_a_moment_sooner() {
+    let town = Town::with_budget(10).await;
+    let product = town.budgeted(10);
+    let pay = |question| pay(&town, &product, "planning", question, 5);
+    assert_eq!(pay("a").await.unwrap(), (5, 5));
+    assert_eq!(pay("b").await.unwrap(), (5, 0));
+    wait_until(&town, new_year().before(MOMENT));
+    assert!(matches!(pay("c").await, Err(Refusal::Budget { .. })));
+    assert_eq!(pay("a").await.unwrap(), (0, 0));
+    wait_until(&town, new_year());
+    // What was asked last quarter costs again.
+    assert_eq!(pay("a").await.unwrap(), (5, 5));
+    assert_eq!(pay("c").await.unwrap(), (5, 0));
+    let refusal = pay("d").await.unwrap_err().to_string();
+    assert!(
+        refusal.ends_with("it renews at 2027-04-01T00:00:00Z"),
+        "{refusal}"
+    );
+    assert_eq!(spent(&town), 20);
+}
+
+#[tokio::test]
+async fn a_month_ends_with_its_leap_day() {
+    let town = Town::new().await;
+    let mut product = town.budgeted(10);
+    product.budgets[0].period = BudgetPeriod::Month;
+    town.register(&product).await.unwrap();
+    let pay = |question| pay(&town, &product, "planning", question, 5);
+    // 29 February 2028, a second before midnight.
+    let march = Timestamp::from_micros(1_835_481_600_000_000);
+    wait_until(&town, march.before(Duration::from_secs(1)));
+    assert_eq!(pay("a").await.unwrap(), (5, 5));
+    wait_until(&town, march);
+    assert_eq!(pay("a").await.unwrap(), (5, 5));
+    assert_eq!(pay("b").await.unwrap(), (5, 0));
+}
+
+#[tokio::test]
+async fn products_over_one_dataset_share_its_budget_and_the_strictest_limit_binds() {
+    let town = Town::with_budget(20).await;
+    let wide = town.budgeted(20);
+    let strict = Product {
+        name: "stays".parse().unwrap(),
+        ..town.budgeted(10)
+    };
+    assert_eq!(
+        pay(&town, &wide, "planning", "a", 4).await.unwrap(),
+        (4, 16)
+    );
+    town.register(&strict).await.unwrap();
+    // From now on there are 10, of which 4 are spent.
+    assert_eq!(
+        pay(&town, &strict, "planning", "b", 4).await.unwrap(),
+        (4, 2)
+    );
+    for product in [&wide, &strict] {
+        let refused = pay(&town, product, "planning", "c", 4).await;
+        assert!(matches!(refused, Err(Refusal::Budget { .. })));
+    }
+    // The same question is paid for, by whichever product it comes.
+    assert_eq!(pay(&town, &wide, "planning", "b", 4).await.unwrap(), (0, 2));
+    // Below what is spent, nothing more is; and a wider one later binds as it says.
+    let version = |version, rho| Product {
+        version,
+        budgets: vec![budget("planning", rho)],
+        ..strict.clone()
+    };
+    town.register(&version(2, 6)).await.unwrap();
+    let refused = pay(&town, &version(2, 6), "planning", "c", 1).await;
+    assert!(matches!(refused, Err(Refusal::Budget { .. })));
+    town.register(&version(3, 40)).await.unwrap();
+    assert_eq!(
+        pay(&town, &wide, "planning", "c", 10).await.unwrap(),
+        (10, 2)
+    );
+}
+
+#[tokio::test]
+async fn a_product_of_which_no_budget_is_stated_has_no_free_questions_though_another_does() {
+    let town = Town::with_budget(10).await;
+    let silent = Product {
+        name: "stays".parse().unwrap(),
+        ..town.product()
+    };
+    town.register(&silent).await.unwrap();
+    assert!(matches!(
+        pay(&town, &silent, "planning", "a", 1).await,
+        Err(Refusal::Class { .. })
+    ));
+}
+
+#[tokio::test]
+async fn purposes_and_datasets_do_not_share() {
+    let town = Town::new().await;
+    town.open("fines").await;
+    let sessions = Product {
+        purposes: names(&["planning", "review"]),
+        budgets: vec![budget("planning", 10), budget("review", 8)],
+        ..town.product()
+    };
+    let mut fines = Product {
+        name: "fines".parse().unwrap(),
+        ..sessions.clone()
+    };
+    fines.columns[2].reads = [DatasetColumn {
+        dataset: "fines".parse().unwrap(),
+        column: "plate".parse().unwrap(),
+    }]
+    .into();
+    let of = |product: &mut Product, datasets: &[&str]| {
+        for budget in &mut product.budgets {
+            budget.datasets = datasets.iter().map(|d| d.parse().unwrap()).collect();
+        }
+    };
+    of(&mut fines, &["fines"]);
+    // A unit that comes from both: a budget of its own.
+    let mut both = Product {
+        name: "both".parse().unwrap(),
+        ..sessions.clone()
+    };
+    both.columns[2].reads.extend(fines.columns[2].reads.clone());
+    of(&mut both, &["fines", "sessions"]);
+    for product in [&sessions, &fines, &both] {
+        town.register(product).await.unwrap();
+    }
+    for (product, purpose, left) in [
+        (&sessions, "planning", 6),
+        (&sessions, "review", 4),
+        (&fines, "planning", 6),
+        (&fines, "review", 4),
+        (&both, "planning", 6),
+    ] {
+        let paid = pay(&town, product, purpose, "a", 4).await.unwrap();
+        assert_eq!(paid, (4, left), "{} {purpose}", product.name);
+    }
+    let ledgers: Vec<String> = town
+        .admin()
+        .budgets(town.clock.now())
+        .unwrap()
+        .into_iter()
+        .map(|b| format!("{} {} {}/{}", b.datasets, b.purpose, b.spent, b.limit))
+        .collect();
+    assert_eq!(
+        ledgers,
+        [
+            "fines planning 0.000000004/0.00000001",
+            "fines review 0.000000004/0.000000008",
+            "fines+sessions planning 0.000000004/0.00000001",
+            "fines+sessions review 0/0.000000008",
+            "sessions planning 0.000000004/0.00000001",
+            "sessions review 0.000000004/0.000000008",
+        ]
+    );
+}
+
+#[tokio::test]
+async fn a_budget_is_not_made_whole_by_stating_another_period() {
+    let town = Town::new().await;
+    let version = |version, period| {
+        let mut product = town.budgeted(10);
+        product.version = version;
+        product.budgets[0].period = period;
+        product
+    };
+    let monthly = version(1, BudgetPeriod::Month);
+    town.register(&monthly).await.unwrap();
+    assert_eq!(
+        pay(&town, &monthly, "planning", "a", 5).await.unwrap(),
+        (5, 5)
+    );
+    let quarterly = version(2, BudgetPeriod::Quarter);
+    town.register(&quarterly).await.unwrap();
+    assert_eq!(
+        pay(&town, &quarterly, "planning", "b", 3).await.unwrap(),
+        (3, 2)
+    );
+    let monthly = version(3, BudgetPeriod::Month);
+    town.register(&monthly).await.unwrap();
+    let refusal = pay(&town, &monthly, "planning", "c", 3)
+        .await
+        .unwrap_err()
+        .to_string();
+    // November ends sooner, but what the quarter spent counts until the quarter ends.
+    assert!(
+        refusal.ends_with("it renews at 2027-01-01T00:00:00Z"),
+        "{refusal}"
+    );
+    // While two products differ, the longer period binds both.
+    let yearly = Product {
+        name: "stays".parse().unwrap(),
+        ..version(1, BudgetPeriod::Year)
+    };
+    town.register(&yearly).await.unwrap();
+    wait_until(&town, new_year().before(MOMENT));
+    assert_eq!(
+        pay(&town, &monthly, "planning", "d", 2).await.unwrap(),
+        (2, 0)
+    );
+}
+
+#[tokio::test]
+async fn a_charge_that_cannot_be_put_on_record_is_not_made() {
+    let town = Town::with_budget(10).await;
+    let database = town.dir.path().join("data/authority.db");
+    let connection = rusqlite::Connection::open(database).unwrap();
+    connection
+        .execute_batch(
+            "CREATE TRIGGER full BEFORE INSERT ON log BEGIN SELECT RAISE(ABORT, 'disk full'); END;",
+        )
+        .unwrap();
+    let product = town.budgeted(10);
+    let refusal = pay(&town, &product, "planning", "a", 5).await.unwrap_err();
+    assert_eq!(tonic::Status::from(refusal).code(), Code::Internal);
+    assert_eq!(spent(&town), 0);
+    connection.execute_batch("DROP TRIGGER full").unwrap();
+    assert_eq!(
+        pay(&town, &product, "planning", "a", 5).await.unwrap(),
+        (5, 5)
+    );
+}
