@@ -10,6 +10,7 @@
 
 mod canonical;
 mod cells;
+pub mod dp;
 mod release;
 mod threshold;
 
