@@ -3,7 +3,8 @@
 //! A [`Plan`] says, before any row is read, what an answer will cost ([`Charge`]) and how much noise each of its
 //! statistics carries ([`Sigma2`]). It is made from the owner's policy ([`Bounds`]) and the cost the question is
 //! allowed ([`Rho`]); nothing here looks at data to decide how much noise data needs. The caller debits the charge
-//! first, then truncates and clamps every unit's contribution to the bounds, then asks each [`Share`] for a noisy value.
+//! first, then truncates and clamps every unit's contribution to the bounds, then asks each
+//! [`Share`] for a noisy value.
 //!
 //! # What it promises
 //!
@@ -32,7 +33,8 @@
 //! * without a generator to seed, "the same question again gives the same draw" needs a durable store of every
 //!   release, which a restored backup can lose and so redraw;
 //! * it brings some 57 packages (`rand` 0.7, `statrs`, `nalgebra`, two old `num`) for five short functions, where
-//!   `num-bigint`, used here instead, is already beneath Arrow. It does build, in under a minute, and its licence is MIT.
+//!   `num-bigint`, used here instead, is already beneath Arrow. It does build, in under a minute;
+//!   its licence is MIT.
 //!
 //! No floating-point number stands between the randomness and a released value (Mironov 2012, "On Significance of the
 //! Least Significant Bits for Differential Privacy"). The tests of `yardstick` compare the draws with the closed form
@@ -44,9 +46,10 @@
 //! Every draw takes the generator as an argument. A node seeds one `ChaCha20` generator *per cell and statistic* with
 //! a PRF, under a secret of the dataset, of [`Share::draw_context`]: digest of the admitted question, digest of the
 //! snapshot, the policy's bounds, the cost, the cell. The same admitted question over the same snapshot under the same
-//! plan then repeats its draws, after a restart too, tells nothing new and costs nothing. Whoever holds the secret can take the noise
-//! off: it ranks with the data. A new secret makes new draws, so it also makes every question new, to be charged again.
-//! The promise becomes computational (Mironov, Pandey, Reingold & Vadhan 2009, "Computational Differential Privacy").
+//! plan then repeats its draws, after a restart too, tells nothing new and costs nothing. Whoever holds the secret can
+//! take the noise off: it ranks with the data. A new secret makes new draws, so it also makes every question new, to be
+//! charged again. The promise becomes computational (Mironov, Pandey, Reingold & Vadhan 2009, "Computational
+//! Differential Privacy").
 
 mod bounds;
 mod cost;

@@ -107,8 +107,7 @@ pub(crate) fn gcd(a: u128, b: u128) -> u128 {
 mod tests {
     use super::*;
     use crate::dp::Bounds;
-    use rand_chacha::ChaCha20Rng;
-    use rand_core::SeedableRng;
+    use crate::dp::yardstick::Tape;
 
     #[test]
     fn noise_is_the_exact_ratio_of_sensitivity_and_cost() {
@@ -165,7 +164,7 @@ mod tests {
     #[test]
     fn a_sum_beyond_128_bits_is_the_nearest_that_fits() {
         let sigma2 = Sigma2::new(Sigma2::MAX, 1).unwrap();
-        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let mut rng = Tape::seeded(1);
         let draws: Vec<i128> = (0..64)
             .map(|_| noisy(i128::MAX, &sigma2, &mut rng))
             .collect();

@@ -15,20 +15,39 @@ use rand_core::CryptoRng;
 /// With `sigma2 = n/d` and `t = floor(sigma) + 1`, a discrete Laplace y of scale t is kept with probability
 /// `exp(-(|y| - sigma2/t)^2 / (2 sigma2))`, which is `exp(-(|y| t d - n)^2 / (2 n d t^2))`.
 pub(crate) fn discrete_gaussian<R: CryptoRng + ?Sized>(sigma2: &Sigma2, rng: &mut R) -> i128 {
-    let (n, d) = (sigma2.numerator(), sigma2.denominator());
-    let t = (n / d).isqrt() + 1;
-    let td = BigUint::from(t) * d;
-    let under = BigUint::from(n) * &td * t * 2u32;
+    let t = (sigma2.numerator() / sigma2.denominator()).isqrt() + 1;
     loop {
         let y = discrete_laplace(t, rng);
-        if bernoulli_exp(
-            &square_of_difference(&td * y.unsigned_abs(), n.into()),
-            &under,
-            rng,
-        ) {
+        let keep = match short_ratio(y, t, sigma2) {
+            Some((over, under)) => bernoulli_exp(&over, &under, rng),
+            None => {
+                let (over, under) = long_ratio(y, t, sigma2);
+                bernoulli_exp(&over, &under, rng)
+            }
+        };
+        if keep {
             return y;
         }
     }
+}
+
+/// The ratio whose exponential keeps `y`, over and under.
+fn long_ratio(y: i128, t: u128, sigma2: &Sigma2) -> (BigUint, BigUint) {
+    let n = BigUint::from(sigma2.numerator());
+    let td = BigUint::from(t) * sigma2.denominator();
+    let (near, under) = (&td * y.unsigned_abs(), &n * &td * t * 2u32);
+    let difference = if near > n { near - n } else { n - near };
+    (&difference * &difference, under)
+}
+
+/// The same where it fits a register, as it does for most counts. Draws do not depend on which of the two is taken.
+fn short_ratio(y: i128, t: u128, sigma2: &Sigma2) -> Option<(u128, u128)> {
+    let n = sigma2.numerator();
+    let td = t.checked_mul(sigma2.denominator())?;
+    let under = td.checked_mul(n)?.checked_mul(t)?.checked_mul(2)?;
+    let difference = td.checked_mul(y.unsigned_abs())?.abs_diff(n);
+    let over = difference.checked_mul(difference)?;
+    (under <= u128::from(u64::MAX)).then_some((over, under))
 }
 
 /// A draw from the discrete Laplace: x has probability proportional to `exp(-|x| / t)`. `t` is at least one.
@@ -76,17 +95,12 @@ fn bernoulli_exp_below_one<T: Whole, R: CryptoRng + ?Sized>(a: &T, b: &T, rng: &
     k % 2 == 1
 }
 
-fn square_of_difference(a: BigUint, b: BigUint) -> BigUint {
-    let difference = if a > b { a - b } else { b - a };
-    &difference * &difference
-}
-
 /// Non-negative integers, small ones in a register and the rest of any length.
 pub(crate) trait Whole: Sized + PartialOrd {
     /// Uniform in `0..self`. `self` is above zero.
     fn below<R: CryptoRng + ?Sized>(&self, rng: &mut R) -> Self;
 
-    /// The product. Invariant for `u128`: `self` is below 2^64, being a discrete Laplace's scale.
+    /// The product. Invariant for `u128`: `self` is below 2^64, as scales are and [`short_ratio`] sees to.
     fn times(&self, k: u64) -> Self;
 
     /// The whole part of `self / by`, and what is left. A whole part beyond 64 bits is cut to it: to tell the
@@ -147,17 +161,19 @@ impl Whole for BigUint {
 mod tests {
     use super::*;
     use crate::dp::yardstick::Tape;
+    use std::collections::BTreeMap;
 
-    /// Every byte once: how often each value comes, and how many bytes are thrown away.
+    /// Every byte once: how often each value comes, those thrown away aside.
     fn every_byte(bound: u128) -> Vec<usize> {
-        let mut seen = vec![0; bound as usize];
+        let mut seen = BTreeMap::new();
         for byte in 0..=255 {
-            // A second byte of zeros follows for those that are thrown away; it draws nought.
+            // A second byte of zeros follows for those that are thrown away.
             let mut tape = Tape::new(vec![byte, 0]);
-            let draw = bound.below(&mut tape) as usize;
-            seen[draw] += usize::from(tape.read() == 1);
+            let draw = bound.below(&mut tape);
+            *seen.entry(draw).or_default() += usize::from(tape.read() == 1);
         }
-        seen
+        assert!(seen.keys().copied().eq(0..bound));
+        seen.into_values().collect()
     }
 
     #[test]
@@ -198,6 +214,39 @@ mod tests {
             }
             assert_eq!(small.read(), big.read());
         }
+    }
+
+    #[test]
+    fn the_short_ratio_is_the_long_one() {
+        let mut short = 0;
+        for (n, d) in [
+            (1, 7),
+            (50, 1),
+            (10, 3),
+            (1 << 31, 1),
+            (1 << 40, 3),
+            (Sigma2::MAX, 1),
+            (u128::MAX, 16),
+        ] {
+            let sigma2 = Sigma2::new(n, d).unwrap();
+            for (t, y) in [
+                (1, 0),
+                (8, -31),
+                (9, 12),
+                (1 << 16, 99),
+                (1 << 62, i128::MIN),
+            ] {
+                if let Some((over, under)) = short_ratio(y, t, &sigma2) {
+                    short += 1;
+                    assert_eq!(
+                        (over.into(), under.into()),
+                        long_ratio(y, t, &sigma2),
+                        "{sigma2} {t} {y}"
+                    );
+                }
+            }
+        }
+        assert!((12..30).contains(&short), "{short} of 35 are short");
     }
 
     #[test]

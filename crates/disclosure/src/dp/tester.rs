@@ -9,10 +9,8 @@
 //! * *Renyi*: rho-zCDP allows `sum P^2/Q` up to `e^(2 rho)`. A lower bound of the sum is taken from Chernoff bounds
 //!   of each outcome's chance. Leaving outcomes out only lowers it.
 
-use crate::dp::yardstick::cases;
+use crate::dp::yardstick::{Tape, cases};
 use crate::dp::{Bounds, Delta, Groups, Plan, Rho, Sigma2, noisy};
-use rand_chacha::ChaCha20Rng;
-use rand_core::SeedableRng;
 use std::collections::BTreeMap;
 
 /// Draws of an outcome on a database and on its neighbour.
@@ -111,7 +109,7 @@ fn count(nano: u64, divisor: u128, draws: usize) -> Neighbours {
     )
     .unwrap();
     let sigma2 = Sigma2::new(honest.numerator(), honest.denominator() * divisor).unwrap();
-    let mut rng = ChaCha20Rng::seed_from_u64(draws as u64);
+    let mut rng = Tape::seeded(draws as u64);
     Neighbours::draw(draws, |with| {
         noisy(if with { 1 } else { 0 }, &sigma2, &mut rng)
     })
@@ -121,7 +119,7 @@ fn count(nano: u64, divisor: u128, draws: usize) -> Neighbours {
 ///
 /// The outcome is the one number that tells most: each difference, weighed by one over its variance.
 fn answer(plan: &Plan, draws: usize) -> Neighbours {
-    let mut rng = ChaCha20Rng::seed_from_u64(draws as u64);
+    let mut rng = Tape::seeded(draws as u64);
     let without = [[1i128, 4], [0, 0]];
     let with = [[2i128, 14], [1, 10]];
     Neighbours::draw(draws, |there| {
@@ -188,7 +186,7 @@ fn a_group_of_one_unit_does_not_show() {
     )
     .unwrap();
     let (share, tau) = (&plan.shares()[0], plan.tau().unwrap());
-    let mut rng = ChaCha20Rng::seed_from_u64(5);
+    let mut rng = Tape::seeded(5);
     let shown = (0..cases())
         .filter(|_| share.noisy(1, &mut rng) >= tau)
         .count();

@@ -2,8 +2,7 @@
 
 use crate::dp::{Sigma2, noisy, sampler};
 use num_bigint::BigUint;
-use rand_chacha::ChaCha20Rng;
-use rand_core::{CryptoRng, RngCore, SeedableRng};
+use rand_core::{CryptoRng, RngCore};
 use std::collections::BTreeMap;
 
 /// How many draws a test takes: a hundred thousand, or more where `GUILDHALL_CASES` says so.
@@ -15,20 +14,23 @@ pub(crate) fn cases() -> usize {
     .max(100_000)
 }
 
-/// The discrete Gaussian's closed form over its support, as far as `f64` reaches: `exp(-x^2 / 2 sigma2)`, normalised.
+/// The discrete Gaussian's closed form, as far as `f64` reaches: `exp(-x^2 / 2 sigma2)`, normalised.
 pub(crate) fn gaussian_pmf(sigma2: f64) -> BTreeMap<i128, f64> {
-    normalised((40.0 * sigma2.sqrt()) as i128 + 2, |x| {
-        (-x * x / (2.0 * sigma2)).exp()
-    })
+    normalised(|x| (-x * x / (2.0 * sigma2)).exp())
 }
 
 /// The discrete Laplace's: `exp(-|x| / t)`, normalised.
 fn laplace_pmf(t: f64) -> BTreeMap<i128, f64> {
-    normalised((800.0 * t) as i128 + 2, |x| (-x.abs() / t).exp())
+    normalised(|x| (-x / t).exp())
 }
 
-fn normalised(reach: i128, weight: impl Fn(f64) -> f64) -> BTreeMap<i128, f64> {
-    let weights: BTreeMap<i128, f64> = (-reach..=reach).map(|x| (x, weight(x as f64))).collect();
+/// Both sides of a weight that falls from nought.
+fn normalised(weight: impl Fn(f64) -> f64) -> BTreeMap<i128, f64> {
+    let half = (0i128..).map(|x| (x, weight(x as f64)));
+    let both = half
+        .take_while(|(_, w)| *w > 0.0)
+        .flat_map(|(x, w)| [(x, w), (-x, w)]);
+    let weights: BTreeMap<i128, f64> = both.collect();
     let sum: f64 = weights.values().sum();
     weights.into_iter().map(|(x, w)| (x, w / sum)).collect()
 }
@@ -39,9 +41,11 @@ pub(crate) fn tail(sigma2: f64, from: i128) -> f64 {
 }
 
 /// A generator that plays given bytes, or those of a seed, and counts them.
+///
+/// The seeded one is SplitMix64 (Steele, Lea & Flood 2014): no secret is kept here, and millions of draws are soon made.
 pub(crate) struct Tape {
     bytes: Vec<u8>,
-    endless: Option<ChaCha20Rng>,
+    endless: Option<u64>,
     read: usize,
 }
 
@@ -57,7 +61,7 @@ impl Tape {
     pub(crate) fn seeded(seed: u64) -> Self {
         Self {
             bytes: vec![],
-            endless: Some(ChaCha20Rng::seed_from_u64(seed)),
+            endless: Some(seed.wrapping_mul(0xd134_2543_de82_ef95)),
             read: 0,
         }
     }
@@ -79,7 +83,9 @@ impl RngCore for Tape {
     fn fill_bytes(&mut self, dst: &mut [u8]) {
         let to = self.read + dst.len();
         match &mut self.endless {
-            Some(rng) => rng.fill_bytes(dst),
+            Some(state) => dst.chunks_mut(8).for_each(|chunk| {
+                chunk.copy_from_slice(&split_mix(state).to_le_bytes()[..chunk.len()]);
+            }),
             None => dst.copy_from_slice(&self.bytes[self.read..to]),
         }
         self.read = to;
@@ -87,6 +93,13 @@ impl RngCore for Tape {
 }
 
 impl CryptoRng for Tape {}
+
+fn split_mix(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let z = (*state ^ (*state >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
 
 fn histogram(draws: usize, mut draw: impl FnMut() -> i128) -> BTreeMap<i128, f64> {
     let mut seen = BTreeMap::new();
@@ -138,10 +151,7 @@ fn critical(freedom: f64) -> f64 {
 }
 
 fn gaussian(over: u128, under: u128, seed: u64) -> impl FnMut() -> i128 {
-    let (sigma2, mut rng) = (
-        Sigma2::new(over, under).unwrap(),
-        ChaCha20Rng::seed_from_u64(seed),
-    );
+    let (sigma2, mut rng) = (Sigma2::new(over, under).unwrap(), Tape::seeded(seed));
     move || noisy(0, &sigma2, &mut rng)
 }
 
@@ -206,8 +216,8 @@ fn discrete_gaussian_draws_fit_the_closed_form() {
 
 #[test]
 fn discrete_laplace_draws_fit_the_closed_form() {
-    for t in [1u128, 2, 3, 10] {
-        let mut rng = ChaCha20Rng::seed_from_u64(t as u64);
+    for (seed, t) in (1..).zip([1u128, 2, 3, 10]) {
+        let mut rng = Tape::seeded(seed);
         let seen = histogram(cases(), || sampler::discrete_laplace(t, &mut rng));
         assert!(fits(&seen, &laplace_pmf(t as f64)), "{t}: {seen:?}");
     }
@@ -215,8 +225,8 @@ fn discrete_laplace_draws_fit_the_closed_form() {
 
 #[test]
 fn an_exponential_chance_is_exact_in_both_kinds_of_integer() {
-    for (a, b) in [(1u128, 7u128), (6, 7), (7, 7), (8, 7), (30, 7)] {
-        let mut rng = ChaCha20Rng::seed_from_u64(a as u64);
+    for (seed, (a, b)) in (1..).zip([(1u128, 7u128), (6, 7), (7, 7), (8, 7), (30, 7)]) {
+        let mut rng = Tape::seeded(seed);
         let (n, p) = (cases(), (-(a as f64) / b as f64).exp());
         let small = (0..n)
             .filter(|_| sampler::bernoulli_exp(&a, &b, &mut rng))
@@ -241,7 +251,7 @@ fn draws_of_another_distribution_do_not_fit() {
     let mut count = 0u64;
     let leaning = || {
         count += 1;
-        right() + i128::from(count % 4 == 0)
+        right() + i128::from(count.is_multiple_of(4))
     };
     assert!(!fits(&histogram(cases(), leaning), &pmf));
 }
