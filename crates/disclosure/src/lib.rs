@@ -18,6 +18,7 @@ mod canonical;
 mod cells;
 mod coordinates;
 mod dominance;
+pub mod dp;
 mod facts;
 mod lattice;
 mod lines;
