@@ -217,7 +217,7 @@ impl Cells<'_> {
             AxisPlace::Group(name) => Ok(Coordinate::Value(group(name))),
         });
         Ok(Asked {
-            facts: self.facts.layout(),
+            facts: self.facts.layout()?,
             filters: filters.collect::<Result<_, DataFusionError>>()?,
             columns: named.chain(told).collect::<Result<_, DataFusionError>>()?,
             coordinates: coordinates.collect::<Result<_, DataFusionError>>()?,

@@ -10,7 +10,8 @@
 
 use super::functions::{FACTS, facts_of, record_key};
 use super::total::as_time;
-use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, SchemaRef};
+use crate::product::{View, origin};
+use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::{Column, DataFusionError, ScalarValue, TableReference};
 use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::functions::expr_fn::{date_trunc, isnan};
@@ -20,7 +21,6 @@ use guildhall_disclosure::{Facts, Members, Noise, NoiseSecret, PTable, Total};
 use guildhall_grant::product::{Measure, Product, RollUp, RollUpKind};
 use guildhall_model::ColumnName;
 use guildhall_plan::cube::{CubeAgg, CubeLevel, CubeQuery, LevelBy};
-use std::fmt::Write as _;
 
 /// How far beyond its bound one row's value is followed, before it is added to its unit's total.
 const HEADROOM: f64 = 1024.0;
@@ -31,7 +31,7 @@ const DIGITS: i32 = 15;
 #[derive(Debug)]
 pub(super) struct CellFacts<'a> {
     pub(super) product: &'a Product,
-    schema: &'a SchemaRef,
+    view: &'a View,
     name: &'a TableReference,
     unit: &'a ColumnName,
     /// Secret of the records of the unit's dataset, and its name.
@@ -52,17 +52,17 @@ enum TotalOf<'a> {
 }
 
 impl<'a> CellFacts<'a> {
-    /// What `query` asks to know of cells of `product`, whose columns are `schema`, named by `name`.
+    /// What `query` asks to know of cells of `product`, the columns of whose `view` are named by `name`.
     pub(super) fn new(
         query: &CubeQuery,
         product: &'a Product,
-        schema: &'a SchemaRef,
+        view: &'a View,
         name: &'a TableReference,
         secret: &NoiseSecret,
     ) -> Result<Self, DataFusionError> {
         let unit = product.unit.as_ref();
         let unit = unit.ok_or_else(|| internal("a product of cells has no unit"))?;
-        let label = lineage(product, unit);
+        let label = joined(origin(view, unit)?.iter());
         let mut totals = Vec::new();
         let mut add = |total| {
             if !totals.contains(&total) {
@@ -87,7 +87,7 @@ impl<'a> CellFacts<'a> {
         }
         Ok(Self {
             product,
-            schema,
+            view,
             name,
             unit,
             secret: secret.derive(&label),
@@ -97,11 +97,11 @@ impl<'a> CellFacts<'a> {
     }
 
     /// Where in the facts of a cell each number stands, and how it is judged.
-    pub(super) fn layout(&self) -> Facts {
+    pub(super) fn layout(&self) -> Result<Facts, DataFusionError> {
         let total = |(at, of): (usize, &TotalOf<'_>)| {
             let first = at.saturating_mul(FACTS.len()).saturating_add(2);
-            Total {
-                id: self.id(*of),
+            Ok(Total {
+                id: self.id(*of)?,
                 members: Members {
                     count: first,
                     key_sum: first + 1,
@@ -110,20 +110,21 @@ impl<'a> CellFacts<'a> {
                 largest: first + 3,
                 second: first + 4,
                 negatives: first + 5,
-            }
+            })
         };
-        Facts {
+        let totals = self.totals.iter().enumerate().map(total);
+        Ok(Facts {
             minimum_group: self.product.minimum_group,
             units: Members {
                 count: 0,
                 key_sum: 1,
             },
-            totals: self.totals.iter().enumerate().map(total).collect(),
+            totals: totals.collect::<Result<_, DataFusionError>>()?,
             noise: Noise {
                 secret: self.secret.clone(),
                 table: PTable::standard(),
             },
-        }
+        })
     }
 
     /// The number of the total of rows.
@@ -147,12 +148,23 @@ impl<'a> CellFacts<'a> {
     }
 
     /// What a total is of, whatever product and whatever question asks for it.
-    fn id(&self, of: TotalOf<'_>) -> String {
-        match of {
+    fn id(&self, of: TotalOf<'_>) -> Result<String, DataFusionError> {
+        Ok(match of {
             TotalOf::Rows => "rows".to_owned(),
-            TotalOf::Sum(m) => format!("sum:{}", lineage(self.product, &m.column)),
-            TotalOf::Values(m) => format!("values:{}", lineage(self.product, &m.column)),
-        }
+            TotalOf::Sum(m) => format!("sum:{}", self.lineage(&m.column)?),
+            TotalOf::Values(m) => format!("values:{}", self.lineage(&m.column)?),
+        })
+    }
+
+    /// The dataset columns that a measure's values are made of: the same for every product that offers them.
+    fn lineage(&self, column: &ColumnName) -> Result<String, DataFusionError> {
+        let datasets = origin(self.view, column)?;
+        let reads = self.product.column(column.as_str()).map(|c| &c.reads);
+        let reads = reads.into_iter().flatten();
+        let made_of = reads.filter(|r| datasets.contains(&r.dataset));
+        Ok(joined(
+            made_of.map(|r| format!("{}.{}", r.dataset, r.column)),
+        ))
     }
 
     /// The cells of `relation` by `keys`: the keys, then the facts in the order of [`Self::layout`].
@@ -258,7 +270,10 @@ impl<'a> CellFacts<'a> {
     }
 
     fn scale(&self, measure: &Measure) -> Result<Scale, DataFusionError> {
-        let field = self.schema.field_with_name(measure.column.as_str())?;
+        let field = self
+            .view
+            .schema()
+            .field_with_name(measure.column.as_str())?;
         match field.data_type() {
             t if t.is_integer() => Ok(Scale {
                 decimals: 0,
@@ -307,7 +322,7 @@ impl<'a> CellFacts<'a> {
         match roll_up.map(|r| &r.kind) {
             None => Ok(column),
             Some(RollUpKind::DateTrunc(unit)) => {
-                let field = self.schema.field_with_name(name.as_str())?;
+                let field = self.view.schema().field_with_name(name.as_str())?;
                 let time = as_time(column, field.data_type());
                 Ok(date_trunc(lit(unit.as_str()), time))
             }
@@ -321,15 +336,9 @@ impl<'a> CellFacts<'a> {
     }
 }
 
-/// The dataset columns that a column of a product is made of: the same for every product that offers them.
-fn lineage(product: &Product, column: &ColumnName) -> String {
-    let mut text = String::new();
-    let reads = product.column(column.as_str()).map(|c| &c.reads);
-    for read in reads.into_iter().flatten() {
-        // Writing to a string does not fail.
-        let _ = write!(text, "{}.{};", read.dataset, read.column);
-    }
-    text
+fn joined(names: impl Iterator<Item = impl ToString>) -> String {
+    let names: Vec<String> = names.map(|n| n.to_string()).collect();
+    names.join(",")
 }
 
 /// How the values of a measure become decimals.

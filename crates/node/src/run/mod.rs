@@ -252,16 +252,15 @@ impl Runner {
             query.product.product.as_str(),
         );
         let relation = expand::relation(served, &name, tables)?;
-        let schema = served.view().schema();
         let cells = cells::Cells {
             query,
-            facts: facts::CellFacts::new(query, product, schema, &name, &self.secret)?,
+            facts: facts::CellFacts::new(query, product, served.view(), &name, &self.secret)?,
             axes: axes(query, product)
                 .map_err(|_| facts::internal("an admitted question lies in no lattice"))?,
         };
         // Invariant: nothing that rows hold makes a question of cells fail.
         let total = |plan| total::total(self.engine.analysed(plan)?);
-        let layout = cells.facts.layout();
+        let layout = cells.facts.layout()?;
         let key = PatternKey::of(&cells, &layout, products);
         let shelved = self.patterns.place(key);
         let (mut lattice_tables, places, more) = cells.lattice(&relation)?;
