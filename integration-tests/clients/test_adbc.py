@@ -167,7 +167,8 @@ def test_an_unknown_purpose_is_refused_with_those_one_holds(connect):
     assert "transport_planning" in str(refused.value)
 
 
-def test_a_client_certificate_signs_in_too(ready, ca):
+@pytest.fixture()
+def by_certificate(ready, ca):
     how = {
         DatabaseOptions.TLS_ROOT_CERTS.value: ca,
         DatabaseOptions.MTLS_CERT_CHAIN.value: open(ready["client"]["cert"]).read(),
@@ -175,9 +176,27 @@ def test_a_client_certificate_signs_in_too(ready, ca):
         "adbc.flight.sql.rpc.call_header.x-guildhall-purpose": "transport_planning",
     }
     with adbc_driver_flightsql.dbapi.connect(ready["uri"], db_kwargs=how, autocommit=True) as connection:
-        # A certificate speaks at its own council; for the others one signs in with a password.
-        table = fetch(connection, "SELECT count(*) AS n FROM northmoor.parking.car_parks")
-        assert table["n"].to_pylist() == [12]
+        yield connection
+
+
+def test_a_client_certificate_speaks_in_every_council(by_certificate, ana):
+    table = fetch(by_certificate, UNION)
+    assert table["council"].to_pylist() == COUNCILS
+    assert table.equals(fetch(ana, UNION))
+    assert fetch(by_certificate, CELLS).equals(fetch(ana, CELLS))
+
+
+def test_a_client_certificate_has_the_standing_of_its_account_and_no_more(by_certificate, ana):
+    tables = "SELECT table_catalog, table_schema, table_name FROM information_schema.tables ORDER BY 1, 2, 3"
+    assert fetch(by_certificate, tables).equals(fetch(ana, tables))
+    # Private products are for a council's own analysts: another council's are not told of them.
+    elsewhere = CELLS.replace("northmoor", "westhaven")
+    told = []
+    for connection in [by_certificate, ana]:
+        with connection.cursor() as cursor, pytest.raises(adbc_driver_manager.Error) as refused:
+            cursor.execute(elsewhere)
+        told.append((refused.value.status_code, str(refused.value).split("query:")[0]))
+    assert told[0] == told[1]
 
 
 def test_a_running_query_is_cancelled(ana):

@@ -83,6 +83,14 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         password: &str,
     ) -> Result<Envelope, PartyError>;
 
+    /// Trades a client certificate (DER chain, leaf first), as a handshake of ours proved it, for
+    /// an access token.
+    async fn sign_in_with_certificate(
+        &self,
+        council: &CouncilName,
+        chain: Vec<Vec<u8>>,
+    ) -> Result<Envelope, PartyError>;
+
     /// What a credential may see at one council.
     async fn catalogue(
         &self,

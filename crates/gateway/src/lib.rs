@@ -17,6 +17,7 @@ mod door;
 mod encode;
 mod engine;
 mod error;
+mod exchange;
 mod granted;
 mod memory;
 mod metadata;

@@ -85,6 +85,18 @@ impl Backend for Net {
             .map_err(|e| told(&Party::Authority(council.clone()), &e))
     }
 
+    async fn sign_in_with_certificate(
+        &self,
+        council: &CouncilName,
+        chain: Vec<Vec<u8>>,
+    ) -> Result<Envelope, PartyError> {
+        let authority = self.authority(council)?;
+        authority
+            .sign_in_with_certificate(chain)
+            .await
+            .map_err(|e| told(&Party::Authority(council.clone()), &e))
+    }
+
     async fn catalogue(
         &self,
         council: &CouncilName,

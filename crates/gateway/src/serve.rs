@@ -180,11 +180,12 @@ pub async fn start(config: GatewayConfig, clock: SharedClock) -> Result<Running,
         .clone();
     learn_of(&config, &trust, &home).await;
 
-    let councils = authorities.keys().cloned().collect();
+    let councils: Vec<CouncilName> = authorities.keys().cloned().collect();
     let net = Arc::new(Net::new(dialer.clone(), authorities));
+    let check = Check::new(net.clone(), &councils, trust.clone(), clock.clone());
     let engine = Engine::new(net, councils, peer, config.limits);
     let door = Door(Arc::new(Inner {
-        check: Check::new(trust.clone(), clock.clone()),
+        check,
         engine: engine.clone(),
         sealer: Sealer::new().map_err(|source| StartError::Key { source })?,
         sessions: Sessions::new(

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use futures::future::join_all;
 use guildhall_grant::Statement;
 use guildhall_grant::product::Product;
-use guildhall_model::{CouncilName, Digest, Purpose};
+use guildhall_model::{CouncilName, Digest};
 use guildhall_plan::catalogue::{Catalogue, CatalogueTable, Offer, TableKind};
 use guildhall_proto::authority::v1::{CatalogueEntry, CatalogueRequest, CatalogueResponse};
 use guildhall_proto::envelope::v1::Envelope;
@@ -26,8 +26,6 @@ pub(crate) struct View {
     pub(crate) catalogue: Arc<Catalogue>,
     /// Changes whenever anything in it does.
     pub(crate) version: Digest,
-    /// The purposes that the caller's own council says it holds.
-    pub(crate) held: Vec<Purpose>,
     /// Councils whose authority did not answer; their products are not in here.
     pub(crate) away: BTreeSet<CouncilName>,
 }
@@ -72,22 +70,12 @@ impl View {
                 }
             }
         }
-        let held = match (&caller.purposes, answers.get(&caller.principal.council)) {
-            (Some(held), _) => held.clone(),
-            (None, Some(answer)) => answer
-                .purposes
-                .iter()
-                .filter_map(|p| p.parse().ok())
-                .collect(),
-            (None, None) => Vec::new(),
-        };
         let version = version(&answers, &away);
         let catalogue = Catalogue::new(offers(&answers))
             .map_err(|e| DoorError::internal("read the catalogue", &e))?;
         Ok(Self {
             catalogue: Arc::new(catalogue),
             version,
-            held,
             away,
         })
     }

@@ -19,7 +19,7 @@ impl Inner {
     ) -> Result<String, DoorError> {
         let Some(given) = basic(request.metadata())? else {
             // Somebody who shows a token or certificate already needs no other.
-            return match self.check.caller(&request) {
+            return match self.check.caller(&request).await {
                 Ok(caller) => Ok(caller.token_text().unwrap_or_default()),
                 Err(DoorError::NoCredential) => {
                     // Flight's older handshake sends name and password in its first message.
@@ -37,7 +37,7 @@ impl Inner {
             };
         };
         // A token as the password of any name signs in as itself.
-        if let Ok(caller) = self.check.caller(&request) {
+        if let Ok(caller) = self.check.caller(&request).await {
             return Ok(caller.token_text().unwrap_or_default());
         }
         self.trade(&given.name, &given.password).await

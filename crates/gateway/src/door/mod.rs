@@ -242,7 +242,7 @@ impl FlightService for Door {
 impl Inner {
     /// The one check: who sent this, and with which options.
     async fn call<T>(&self, request: &Request<T>) -> Result<Call, DoorError> {
-        let caller = self.check.caller(request)?;
+        let caller = self.check.caller(request).await?;
         let session = SessionRef::of(&caller, request.metadata(), remote_of(request));
         let options = self.sessions.options(&session, request.metadata()).await?;
         Ok(Call {

@@ -40,7 +40,7 @@ impl Inner {
         let mut options = self.sessions.stored(&call.session).await;
         options.set(setting, value)?;
         if let (Setting::Purpose, Some(purpose)) = (setting, &options.purpose) {
-            self.engine.holds(&call.caller, purpose).await?;
+            call.caller.holds(purpose)?;
         }
         Ok((setting, options))
     }

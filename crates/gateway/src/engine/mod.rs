@@ -214,31 +214,6 @@ impl Engine {
         Ok(self.view(caller, purpose.as_ref()).await?.listed())
     }
 
-    /// Whether the caller may name `purpose`.
-    pub(crate) async fn holds(&self, caller: &Caller, purpose: &Purpose) -> Result<(), DoorError> {
-        let held = self.held(caller).await?;
-        if held.contains(purpose) {
-            Ok(())
-        } else {
-            Err(DoorError::PurposeUnknown {
-                purpose: purpose.to_string(),
-                held,
-            })
-        }
-    }
-
-    async fn held(&self, caller: &Caller) -> Result<Vec<Purpose>, DoorError> {
-        if let Some(held) = &caller.purposes {
-            return Ok(held.clone());
-        }
-        let view = self.view(caller, None).await?;
-        let home = &caller.principal.council;
-        if view.away.contains(home) {
-            return Err(PartyError::Away(Party::Authority(home.clone())).into());
-        }
-        Ok(view.held.clone())
-    }
-
     /// The catalogue for a statement, its purpose settled and written into `statement`.
     async fn view_for(
         &self,
@@ -247,9 +222,7 @@ impl Engine {
         wanted: Option<Purpose>,
         statement: &mut ticket::Statement,
     ) -> Result<Arc<View>, DoorError> {
-        let purpose = self
-            .purpose(&call.caller, wanted, question.reads_products())
-            .await?;
+        let purpose = call.caller.purpose(wanted, question.reads_products())?;
         statement.purpose = purpose
             .as_ref()
             .map(ToString::to_string)
@@ -263,26 +236,6 @@ impl Engine {
             return Err(PartyError::Away(who).into());
         }
         Ok(view)
-    }
-
-    async fn purpose(
-        &self,
-        caller: &Caller,
-        wanted: Option<Purpose>,
-        needed: bool,
-    ) -> Result<Option<Purpose>, DoorError> {
-        if let Some(purpose) = wanted {
-            self.holds(caller, &purpose).await?;
-            return Ok(Some(purpose));
-        }
-        if !needed {
-            return Ok(None);
-        }
-        let mut held = self.held(caller).await?;
-        match held.len() {
-            1 => Ok(held.pop()),
-            _ => Err(DoorError::PurposeMissing { held }),
-        }
     }
 
     async fn view(

@@ -33,7 +33,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use guildhall_client::arrow_message::ArrowEncoder;
 use guildhall_grant::product::{Column, Product};
 use guildhall_grant::{SigningKey, envelope};
-use guildhall_model::{ColumnClass, CouncilName, Digest, MockClock, ReleaseClass};
+use guildhall_model::{Clock, ColumnClass, CouncilName, Digest, MockClock, ReleaseClass};
 use guildhall_plan::profile::{FragmentLimits, decode};
 use guildhall_plan::remote::Fragment;
 use guildhall_plan::session::{bare_builder, base_config};
@@ -101,9 +101,14 @@ fn product(council: &str) -> Product {
 
 /// Authorities and nodes in memory.
 #[derive(Debug)]
-pub(super) struct Parties {
-    key: SigningKey,
-    pub(super) away: Mutex<BTreeSet<Party>>,
+pub(crate) struct Parties {
+    pub(crate) key: SigningKey,
+    clock: Arc<MockClock>,
+    pub(crate) away: Mutex<BTreeSet<Party>>,
+    /// Whose certificate every certificate is, at every authority.
+    certified: Mutex<String>,
+    /// Certificates that were traded for a token, or refused one.
+    pub(crate) traded: AtomicUsize,
     pub(super) granted: AtomicUsize,
     pub(super) ran: AtomicUsize,
     /// Nodes that never stop sending.
@@ -113,6 +118,26 @@ pub(super) struct Parties {
 }
 
 impl Parties {
+    /// Everybody is there, and `ana` is certified.
+    pub(crate) fn new(key: SigningKey, clock: Arc<MockClock>) -> Self {
+        Self {
+            key,
+            clock,
+            away: Mutex::default(),
+            certified: Mutex::new("ana".into()),
+            traded: AtomicUsize::new(0),
+            granted: AtomicUsize::new(0),
+            ran: AtomicUsize::new(0),
+            endless: AtomicBool::new(false),
+            open: Arc::default(),
+        }
+    }
+
+    /// Every certificate is that of `name` from now on; of nobody if it is empty.
+    pub(crate) fn certifies(&self, name: &str) {
+        name.clone_into(&mut self.certified.lock().unwrap());
+    }
+
     fn here(&self, party: Party) -> Result<(), PartyError> {
         if self.away.lock().unwrap().contains(&party) {
             Err(PartyError::Away(party))
@@ -209,6 +234,32 @@ impl Backend for Parties {
         ))
     }
 
+    async fn sign_in_with_certificate(
+        &self,
+        council: &CouncilName,
+        _: Vec<Vec<u8>>,
+    ) -> Result<Envelope, PartyError> {
+        let party = Party::Authority(council.clone());
+        self.here(party.clone())?;
+        self.traded.fetch_add(1, Ordering::SeqCst);
+        let name = self.certified.lock().unwrap().clone();
+        if name.is_empty() {
+            return Err(PartyError::Refused {
+                party,
+                code: Code::Unauthenticated,
+                message: "the certificate is revoked".into(),
+            });
+        }
+        let (now, purposes) = (self.clock.now(), ["planning"]);
+        Ok(credentials::token_at(
+            now,
+            &self.key,
+            council.as_str(),
+            &name,
+            &purposes,
+        ))
+    }
+
     async fn catalogue(
         &self,
         council: &CouncilName,
@@ -280,18 +331,11 @@ impl City {
     pub(super) async fn with(limits: Limits) -> Self {
         let (key, trust) = credentials::council();
         let clock = MockClock::at(credentials::now());
-        let parties = Arc::new(Parties {
-            key,
-            away: Mutex::default(),
-            granted: AtomicUsize::new(0),
-            ran: AtomicUsize::new(0),
-            endless: AtomicBool::new(false),
-            open: Arc::default(),
-        });
+        let parties = Arc::new(Parties::new(key, clock.clone()));
         let councils = COUNCILS.map(|c| c.parse().unwrap()).to_vec();
         let recipient = "spiffe://northmoor/council/gateway/door-1".parse().unwrap();
         let inner = Inner {
-            check: Check::new(trust, clock.clone()),
+            check: Check::new(parties.clone(), &councils, trust, clock.clone()),
             engine: Engine::new(parties.clone(), councils, recipient, limits),
             sealer: Sealer::new().unwrap(),
             sessions: Sessions::new(100, Duration::from_secs(60)),

@@ -3,3 +3,5 @@
 mod city;
 mod door;
 mod federation;
+
+pub(crate) use city::Parties;
