@@ -167,22 +167,30 @@ impl ArrowEncoder {
         let mut from = 0;
         while from < rows || messages.is_empty() {
             let slice = batch.slice(from, per_message.min(rows - from));
-            let (dictionaries, encoded) = self
-                .generator
-                .encode(&slice, &mut self.tracker, &self.options, &mut self.context)
-                .map_err(|source| ArrowMessageError::Encode { source })?;
-            if !dictionaries.is_empty() {
-                return Err(ArrowMessageError::Unexpected {
-                    expected: "plain columns",
-                });
-            }
-            messages.push(ArrowMessage {
-                header: Bytes::from(encoded.ipc_message),
-                body: Bytes::from(encoded.arrow_data),
-            });
+            messages.push(self.message(&slice)?);
             from += per_message;
         }
         Ok(messages)
+    }
+
+    /// One message of one batch, however large: for those who cut by a measure of their own.
+    ///
+    /// # Errors
+    /// As [`batch`](Self::batch).
+    pub fn message(&mut self, batch: &RecordBatch) -> Result<ArrowMessage, ArrowMessageError> {
+        let (dictionaries, encoded) = self
+            .generator
+            .encode(batch, &mut self.tracker, &self.options, &mut self.context)
+            .map_err(|source| ArrowMessageError::Encode { source })?;
+        if !dictionaries.is_empty() {
+            return Err(ArrowMessageError::Unexpected {
+                expected: "plain columns",
+            });
+        }
+        Ok(ArrowMessage {
+            header: Bytes::from(encoded.ipc_message),
+            body: Bytes::from(encoded.arrow_data),
+        })
     }
 }
 

@@ -8,9 +8,10 @@ use arrow::array::{Array, RecordBatch, RecordBatchOptions};
 use arrow::compute::{BatchCoalescer, cast};
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::error::ArrowError;
-use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteContext, IpcWriteOptions};
+use arrow::ipc::writer::IpcWriteOptions;
 use arrow_flight::{FlightData, IpcMessage, SchemaAsIpc};
 use bytes::Bytes;
+use guildhall_client::arrow_message::{ArrowEncoder, ArrowMessageError};
 use std::fmt;
 
 /// What a message is meant to weigh.
@@ -62,10 +63,7 @@ pub(crate) fn conform(batch: &RecordBatch, schema: &SchemaRef) -> Result<RecordB
 pub(crate) struct Encoder {
     schema: SchemaRef,
     gathered: Option<BatchCoalescer>,
-    generator: IpcDataGenerator,
-    dictionaries: DictionaryTracker,
-    options: IpcWriteOptions,
-    context: IpcWriteContext,
+    wire: ArrowEncoder,
 }
 
 impl fmt::Debug for Encoder {
@@ -81,10 +79,7 @@ impl Encoder {
         Self {
             schema,
             gathered: None,
-            generator: IpcDataGenerator::default(),
-            dictionaries: DictionaryTracker::new(false),
-            options: IpcWriteOptions::default(),
-            context: IpcWriteContext::default(),
+            wire: ArrowEncoder::default(),
         }
     }
 
@@ -177,13 +172,15 @@ impl Encoder {
     }
 
     fn write_one(&mut self, batch: &RecordBatch) -> Result<FlightData, ArrowError> {
-        let (_, data) = self.generator.encode(
-            batch,
-            &mut self.dictionaries,
-            &self.options,
-            &mut self.context,
-        )?;
-        Ok(data.into())
+        let message = self.wire.message(batch).map_err(|e| match e {
+            ArrowMessageError::Encode { source } => source,
+            e => ArrowError::ExternalError(Box::new(e)),
+        })?;
+        Ok(FlightData {
+            data_header: message.header,
+            data_body: message.body,
+            ..FlightData::default()
+        })
     }
 }
 

@@ -6,6 +6,7 @@
 //! literals, so that every node sees the same instant.
 
 mod bounded;
+mod listed;
 
 pub(crate) use bounded::TextPlanner;
 
@@ -16,172 +17,31 @@ use datafusion::execution::SessionStateDefaults;
 use datafusion::logical_expr::{AggregateUDF, Expr, ScalarUDF, WindowUDF};
 use std::sync::Arc;
 
-/// Scalar functions, by the engine's own names.
-const SCALAR: &[&str] = &[
-    // core
-    "arrow_cast",
-    "arrow_typeof",
-    "coalesce",
-    "greatest",
-    "least",
-    "nullif",
-    "nvl",
-    "nvl2",
-    "overlay",
-    // date and time
-    "current_date",
-    "current_time",
-    "date_bin",
-    "date_part",
-    "date_trunc",
-    "from_unixtime",
-    "make_date",
-    "now",
-    "to_char",
-    "to_date",
-    "to_local_time",
-    "to_timestamp",
-    "to_timestamp_micros",
-    "to_timestamp_millis",
-    "to_timestamp_nanos",
-    "to_timestamp_seconds",
-    "to_unixtime",
-    // mathematics
-    "abs",
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "cbrt",
-    "ceil",
-    "cos",
-    "cosh",
-    "cot",
-    "degrees",
-    "exp",
-    "factorial",
-    "floor",
-    "gcd",
-    "isnan",
-    "iszero",
-    "lcm",
-    "ln",
-    "log",
-    "log10",
-    "log2",
-    "nanvl",
-    "pi",
-    "power",
-    "radians",
-    "round",
-    "signum",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
-    "trunc",
-    // strings
-    "ascii",
-    "bit_length",
-    "btrim",
-    "character_length",
-    "chr",
-    "concat",
-    "concat_ws",
-    "contains",
-    "ends_with",
-    "find_in_set",
-    "initcap",
-    "left",
-    "levenshtein",
-    "lower",
-    "lpad",
-    "ltrim",
-    "octet_length",
-    "regexp_count",
-    "regexp_instr",
-    "regexp_like",
-    "regexp_match",
-    "regexp_replace",
-    "replace",
-    "reverse",
-    "right",
-    "rpad",
-    "rtrim",
-    "split_part",
-    "starts_with",
-    // What `||` is planned as.
-    "str_concat",
-    "strpos",
-    "substr",
-    "substr_index",
-    "to_hex",
-    "translate",
-    "upper",
-];
+/// What the scalar functions of a group are about, as tools that list them ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Subject {
+    /// Values of any kind.
+    General,
+    /// Dates and times.
+    DateTime,
+    /// Numbers.
+    Numbers,
+    /// Texts.
+    Texts,
+}
 
-/// Aggregate functions, by the engine's own names. Which of them suit a private product is for
-/// [`crate::cube`] to say.
-const AGGREGATE: &[&str] = &[
-    "any_value",
-    "approx_distinct",
-    "approx_median",
-    "approx_percentile_cont",
-    "approx_percentile_cont_with_weight",
-    "array_agg",
-    "avg",
-    "bit_and",
-    "bit_or",
-    "bit_xor",
-    "bool_and",
-    "bool_or",
-    "corr",
-    "count",
-    "covar_pop",
-    "covar_samp",
-    "first_value",
-    "grouping",
-    "last_value",
-    "max",
-    "median",
-    "min",
-    "nth_value",
-    "percentile_cont",
-    "regr_avgx",
-    "regr_avgy",
-    "regr_count",
-    "regr_intercept",
-    "regr_r2",
-    "regr_slope",
-    "regr_sxx",
-    "regr_sxy",
-    "regr_syy",
-    "stddev",
-    "stddev_pop",
-    "string_agg",
-    "sum",
-    "var",
-    "var_pop",
-];
+impl Subject {
+    const ALL: [Self; 4] = [Self::General, Self::DateTime, Self::Numbers, Self::Texts];
 
-/// Window functions, by the engine's own names.
-const WINDOW: &[&str] = &[
-    "cume_dist",
-    "dense_rank",
-    "first_value",
-    "lag",
-    "last_value",
-    "lead",
-    "nth_value",
-    "ntile",
-    "percent_rank",
-    "rank",
-    "row_number",
-];
+    fn listed(self) -> &'static [&'static str] {
+        match self {
+            Self::General => listed::GENERAL,
+            Self::DateTime => listed::DATE_TIME,
+            Self::Numbers => listed::NUMBERS,
+            Self::Texts => listed::TEXTS,
+        }
+    }
+}
 
 /// The longest text that `lpad` and `rpad` may fill up to.
 const MAX_PAD: i64 = 1_000;
@@ -224,15 +84,32 @@ pub enum FunctionError {
 #[must_use]
 pub fn scalar() -> Vec<Arc<ScalarUDF>> {
     let mut all = SessionStateDefaults::default_scalar_functions();
-    all.retain(|f| SCALAR.contains(&f.name()));
+    all.retain(|f| is_scalar(f.name()));
     bounded::bounded(all)
+}
+
+/// The names of the scalar functions on the list, aliases included, in alphabetical order.
+#[must_use]
+pub fn names(subject: Subject) -> Vec<String> {
+    let mut names: Vec<String> = scalar()
+        .iter()
+        .filter(|f| subject.listed().contains(&f.name()))
+        .flat_map(|f| std::iter::once(f.name()).chain(f.aliases().iter().map(String::as_str)))
+        .map(str::to_owned)
+        .collect();
+    names.sort_unstable();
+    names
+}
+
+fn is_scalar(name: &str) -> bool {
+    name == bounded::JOIN || Subject::ALL.iter().any(|s| s.listed().contains(&name))
 }
 
 /// The aggregate functions on the list.
 #[must_use]
 pub fn aggregate() -> Vec<Arc<AggregateUDF>> {
     let mut all = SessionStateDefaults::default_aggregate_functions();
-    all.retain(|f| AGGREGATE.contains(&f.name()));
+    all.retain(|f| listed::AGGREGATE.contains(&f.name()));
     all
 }
 
@@ -240,7 +117,7 @@ pub fn aggregate() -> Vec<Arc<AggregateUDF>> {
 #[must_use]
 pub fn window() -> Vec<Arc<WindowUDF>> {
     let mut all = SessionStateDefaults::default_window_functions();
-    all.retain(|f| WINDOW.contains(&f.name()));
+    all.retain(|f| listed::WINDOW.contains(&f.name()));
     all
 }
 
@@ -248,9 +125,9 @@ pub fn window() -> Vec<Arc<WindowUDF>> {
 #[must_use]
 pub fn is_allowed(kind: Kind, name: &str) -> bool {
     match kind {
-        Kind::Scalar => SCALAR.contains(&name),
-        Kind::Aggregate => AGGREGATE.contains(&name),
-        Kind::Window => WINDOW.contains(&name) || AGGREGATE.contains(&name),
+        Kind::Scalar => is_scalar(name),
+        Kind::Aggregate => listed::AGGREGATE.contains(&name),
+        Kind::Window => listed::WINDOW.contains(&name) || listed::AGGREGATE.contains(&name),
     }
 }
 
@@ -363,24 +240,36 @@ mod tests {
 
     #[test]
     fn every_listed_function_exists_in_the_engine() {
+        let scalar: Vec<&str> = Subject::ALL
+            .iter()
+            .flat_map(|s| s.listed())
+            .copied()
+            .collect();
+        let made = self::scalar();
+        assert_eq!(missing(&scalar, made.iter().map(|f| f.name())), [""; 0]);
+        assert_eq!(made.len(), scalar.len() + 1, "and what `||` is planned as");
+        let made = aggregate();
         assert_eq!(
-            scalar().len(),
-            SCALAR.len(),
-            "{:?}",
-            missing(SCALAR, scalar().iter().map(|f| f.name()))
+            missing(listed::AGGREGATE, made.iter().map(|f| f.name())),
+            [""; 0]
         );
+        assert_eq!(made.len(), listed::AGGREGATE.len());
+        let made = window();
         assert_eq!(
-            aggregate().len(),
-            AGGREGATE.len(),
-            "{:?}",
-            missing(AGGREGATE, aggregate().iter().map(|f| f.name()))
+            missing(listed::WINDOW, made.iter().map(|f| f.name())),
+            [""; 0]
         );
-        assert_eq!(
-            window().len(),
-            WINDOW.len(),
-            "{:?}",
-            missing(WINDOW, window().iter().map(|f| f.name()))
-        );
+        assert_eq!(made.len(), listed::WINDOW.len());
+    }
+
+    #[test]
+    fn what_tools_are_told_may_be_called() {
+        for subject in Subject::ALL {
+            let names = names(subject);
+            assert!(!names.is_empty());
+            assert!(names.iter().all(|n| is_known(n)), "{names:?}");
+        }
+        assert!(names(Subject::Texts).contains(&"substring".to_owned()));
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod functions;
 pub mod guard;
 pub mod planner;
 pub mod profile;
+mod projections;
 pub mod remote;
 mod semi_join;
 pub mod session;

@@ -4,6 +4,7 @@
 //! the catalogue does not hold resolves to nothing.
 
 use crate::functions;
+use crate::projections::optimizer_rules;
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
@@ -46,6 +47,7 @@ pub fn bare_builder(config: SessionConfig) -> SessionStateBuilder {
         .with_scalar_functions(scalar)
         .with_aggregate_functions(functions::aggregate())
         .with_window_functions(functions::window())
+        .with_optimizer_rules(optimizer_rules())
 }
 
 /// Our planner of `||` and `OVERLAY`, then the engine's planners of expressions. Those that reach for functions

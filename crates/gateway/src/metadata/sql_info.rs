@@ -12,116 +12,16 @@ use arrow_flight::sql::{
     SqlSupportedResultSetType, SqlSupportedSubqueries, SqlSupportedTransaction, SqlSupportedUnions,
     SqlSupportsConvert, SqlTransactionIsolationLevel, SupportedSqlGrammar,
 };
+use guildhall_plan::functions::{Subject, names};
 use std::collections::BTreeMap;
 
-const NUMERIC: &[&str] = &[
-    "abs",
-    "acos",
-    "acosh",
-    "asin",
-    "asinh",
-    "atan",
-    "atan2",
-    "atanh",
-    "cbrt",
-    "ceil",
-    "cos",
-    "cosh",
-    "cot",
-    "degrees",
-    "exp",
-    "factorial",
-    "floor",
-    "gcd",
-    "isnan",
-    "iszero",
-    "lcm",
-    "ln",
-    "log",
-    "log10",
-    "log2",
-    "nanvl",
-    "pi",
-    "power",
-    "radians",
-    "round",
-    "signum",
-    "sin",
-    "sinh",
-    "sqrt",
-    "tan",
-    "tanh",
-    "trunc",
-];
-const STRING: &[&str] = &[
-    "ascii",
-    "bit_length",
-    "btrim",
-    "character_length",
-    "chr",
-    "concat",
-    "concat_ws",
-    "contains",
-    "ends_with",
-    "find_in_set",
-    "initcap",
-    "left",
-    "length",
-    "levenshtein",
-    "lower",
-    "lpad",
-    "ltrim",
-    "octet_length",
-    "overlay",
-    "repeat",
-    "replace",
-    "reverse",
-    "right",
-    "rpad",
-    "rtrim",
-    "split_part",
-    "starts_with",
-    "strpos",
-    "substr",
-    "substr_index",
-    "to_hex",
-    "translate",
-    "trim",
-    "upper",
-];
-const DATETIME: &[&str] = &[
-    "current_date",
-    "current_time",
-    "date_bin",
-    "date_part",
-    "date_trunc",
-    "extract",
-    "from_unixtime",
-    "make_date",
-    "now",
-    "to_char",
-    "to_date",
-    "to_timestamp",
-    "to_timestamp_micros",
-    "to_timestamp_millis",
-    "to_timestamp_nanos",
-    "to_timestamp_seconds",
-    "to_unixtime",
-];
-const SYSTEM: &[&str] = &[
-    "arrow_cast",
-    "arrow_typeof",
-    "coalesce",
-    "greatest",
-    "least",
-    "nullif",
-    "nvl",
-    "nvl2",
-];
 // Words beyond SQL:2003 that the parser keeps for itself.
 const KEYWORDS: &[&str] = &[
     "ANTI", "EXPLAIN", "ILIKE", "LIMIT", "OFFSET", "QUALIFY", "SEMI", "SHOW", "TRY_CAST",
 ];
+
+// Called like a function, and parsed as a form of its own.
+const EXTRACT: &str = "extract";
 
 /// The limits that tools are told.
 #[derive(Debug, Clone, Copy)]
@@ -184,10 +84,12 @@ fn language(b: &mut SqlInfoDataBuilder) {
         SqlNullOrdering::SqlNullsSortedHigh as i32,
     );
     b.append(SqlInfo::SqlKeywords, KEYWORDS);
-    b.append(SqlInfo::SqlNumericFunctions, NUMERIC);
-    b.append(SqlInfo::SqlStringFunctions, STRING);
-    b.append(SqlInfo::SqlSystemFunctions, SYSTEM);
-    b.append(SqlInfo::SqlDatetimeFunctions, DATETIME);
+    b.append(SqlInfo::SqlNumericFunctions, names(Subject::Numbers));
+    b.append(SqlInfo::SqlStringFunctions, names(Subject::Texts));
+    b.append(SqlInfo::SqlSystemFunctions, names(Subject::General));
+    let mut dates = names(Subject::DateTime);
+    dates.push(EXTRACT.to_owned());
+    b.append(SqlInfo::SqlDatetimeFunctions, dates);
     b.append(SqlInfo::SqlSearchStringEscape, "\\");
     b.append(SqlInfo::SqlExtraNameCharacters, "");
     b.append(
@@ -418,6 +320,30 @@ mod tests {
         assert_eq!(member(SqlInfo::SqlSupportedGroupBy), 3);
         assert_eq!(member(SqlInfo::SqlKeywords), 4);
         assert_eq!(member(SqlInfo::SqlSupportsConvert), 5);
+    }
+
+    #[test]
+    fn no_function_is_named_that_is_not_offered() {
+        let asked = [
+            SqlInfo::SqlNumericFunctions,
+            SqlInfo::SqlStringFunctions,
+            SqlInfo::SqlSystemFunctions,
+            SqlInfo::SqlDatetimeFunctions,
+        ];
+        for info in asked {
+            let asked = CommandGetSqlInfo {
+                info: vec![u32::try_from(info as i32).unwrap()],
+            };
+            let batch = sql_info(asked, LIMITS).unwrap();
+            let value = batch.column(1).as_union().value(0);
+            let names = value.as_list::<i32>().value(0);
+            let names: Vec<&str> = names.as_string::<i32>().iter().flatten().collect();
+            assert!(names.len() > 5, "{names:?}");
+            for name in names {
+                let known = name == EXTRACT || guildhall_plan::functions::is_known(name);
+                assert!(known, "{name}");
+            }
+        }
     }
 
     #[test]

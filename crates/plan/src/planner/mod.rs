@@ -24,6 +24,7 @@ pub(crate) use wire::{cast_batch, cast_stream};
 use crate::catalogue::{CITY, Catalogue};
 use crate::guard::GuardedStatement;
 use crate::profile::{self, Stage};
+use crate::projections::Projections;
 use crate::{cut, explain, session, split};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ParamValues;
@@ -31,7 +32,6 @@ use datafusion::common::tree_node::Transformed;
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::optimizer::optimize_projections::OptimizeProjections;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
 use datafusion::optimizer::push_down_limit::PushDownLimit;
 use datafusion::optimizer::{Optimizer, OptimizerConfig, OptimizerRule};
@@ -335,7 +335,7 @@ impl Work {
         let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
             Arc::new(PushDownLimit::new()),
             Arc::new(PushDownFilter::new()),
-            Arc::new(OptimizeProjections::new()),
+            Arc::new(Projections::new()),
             Arc::new(InTime(deadline)),
         ];
         Optimizer::with_rules(rules).optimize(plan, &self.state, |_, _| {})

@@ -52,13 +52,9 @@ async fn refused(engine: &SessionContext, sql: &str) {
 /// Calls within one another, or queries, each of which makes its text a thousand times longer.
 fn exploits(start: &str, a: &str) -> Vec<String> {
     let wide = |e: &str, by: &str, n: usize| vec![e; n].join(by);
-    // Each query names its column anew: the engine takes one that reads as the query within it
-    // for a repetition of it.
     let nested = |step: &dyn Fn(&str) -> String| {
-        let first = format!("(SELECT x AS x0 FROM {start})");
-        (0..12).fold(first, |inner, i| {
-            let made = step(&format!("x{i}"));
-            format!("(SELECT {made} AS x{} FROM {inner})", i + 1)
+        (0..12).fold(start.to_owned(), |inner, _| {
+            format!("(SELECT {} AS x FROM {inner})", step("x"))
         })
     };
     let mut all = vec![
@@ -85,7 +81,7 @@ fn exploits(start: &str, a: &str) -> Vec<String> {
         &|x| format!("overlay({x} PLACING {x}||{x}||{x}||{x} FROM 1)"),
         &|x| format!("upper(translate(upper({x}), 'ʼNA', 'ŉŉŉ'))"),
     ] {
-        all.push(format!("SELECT length(x12) FROM {}", nested(step)));
+        all.push(format!("SELECT length(x) FROM {}", nested(step)));
     }
     all
 }

@@ -4,6 +4,7 @@
 mod city;
 mod equal;
 mod mistakes;
+mod nests;
 mod semi_joins;
 mod tpch;
 mod tpch_queries;
