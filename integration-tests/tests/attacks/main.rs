@@ -5,6 +5,7 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "tests; clippy's own allowance does not reach helper functions"
 )]
 
