@@ -195,7 +195,9 @@ impl Tried<'_> {
                     Code::PermissionDenied
                     | Code::InvalidArgument
                     | Code::NotFound
-                    | Code::FailedPrecondition => self.scene.nothing("", words.as_bytes()),
+                    | Code::FailedPrecondition => {
+                        self.scene.nothing("quarantine_register", words.as_bytes())
+                    }
                     other => Err(format!("{other:?} {words}")),
                 }
             }
@@ -271,7 +273,7 @@ impl Tried<'_> {
     async fn other_signers(&mut self) {
         let fragment = self
             .gateway
-            .forced(&fill("SELECT name, note FROM {c}"))
+            .forced(&fill("SELECT person, weekly_cost FROM {c}"))
             .await;
         let granted = self.gateway.grant(&fragment, ReleasedCells).await.unwrap();
         let honest: Grant = envelope::read_unverified(&granted).unwrap();

@@ -5,10 +5,12 @@
 
 #![expect(
     clippy::unwrap_used,
+    clippy::panic,
     reason = "tests; clippy's own allowance does not reach helper functions"
 )]
 
 mod exhaustion;
+mod files;
 mod fuzz;
 mod grants;
 mod honest;
@@ -30,6 +32,7 @@ mod wire;
 
 use futures::{StreamExt as _, stream};
 use judge::{Finding, Scene};
+use std::time::Instant;
 use wire::Attacker;
 
 /// Attacks that are under way at once.
@@ -39,10 +42,15 @@ const AT_ONCE: usize = 4;
 async fn the_red_team_gets_nothing() {
     let scene = Scene::start().await;
     the_net_would_catch_it(&scene).await;
+    let started = Instant::now();
     let mut findings = statements(&scene).await;
+    eprintln!("statements: {:?}", started.elapsed());
     findings.extend(exhaustion::findings(&scene).await);
+    eprintln!("exhaustion: {:?}", started.elapsed());
     findings.extend(protocol::findings(&scene).await);
+    eprintln!("protocol: {:?}", started.elapsed());
     findings.extend(grants::findings(&scene).await);
+    eprintln!("grants: {:?}", started.elapsed());
     let table = report::table(&findings);
     eprintln!("{table}");
     for line in report::failures(&findings, true) {

@@ -121,11 +121,14 @@ fn learnt<P: Ord + Clone>(patterns: &[P], truth: &[bool]) -> usize {
 }
 
 /// What two answers look like beside each other: which are there, whether they are one, and how far apart.
-fn beside(a: Option<f64>, b: Option<f64>) -> (bool, bool, Option<i64>) {
-    let apart = a
-        .zip(b)
-        .map(|(a, b)| (a - b).round().clamp(-9.0, 9.0) as i64);
+fn beside(a: Option<f64>, b: Option<f64>) -> (bool, bool, Option<String>) {
+    let apart = a.zip(b).map(|(a, b)| whole((a - b).clamp(-9.0, 9.0)));
     (a.is_some(), b.is_some(), apart)
+}
+
+/// To the next whole number, as text; nothing is below nothing.
+fn whole(n: f64) -> String {
+    format!("{:.0}", n.round() + 0.0)
 }
 
 /// The same members give the same noise: is the street's count that of its larger band? Then nobody is in the other.
@@ -148,7 +151,11 @@ async fn equality_oracle(scene: &Scene) -> Advantage {
         .map(|s| {
             let n = beside(value(&all, &s, 0), value(&most, &s, 0));
             let total = beside(value(&all, &s, 1), value(&most, &s, 1));
-            (n, total.2 == Some(0), value(&few, &s, 0).is_some())
+            (
+                n,
+                total.2.as_deref() == Some("0"),
+                value(&few, &s, 0).is_some(),
+            )
         })
         .collect();
     let truth: Vec<bool> = targets(scene).iter().map(|r| r.band == "50-64").collect();
@@ -291,7 +298,7 @@ fn sum<const N: usize>(parts: [Option<f64>; N]) -> Option<f64> {
 
 fn mean_left(estimates: &[f64]) -> usize {
     let mean = estimates.iter().sum::<f64>() / estimates.len().max(1) as f64;
-    mean.round().clamp(0.0, 9.0) as usize
+    whole(mean.clamp(0.0, 9.0)).parse().unwrap()
 }
 
 /// Everybody gets the same allowance, so a total of it is a count; what of the count's noise is left?

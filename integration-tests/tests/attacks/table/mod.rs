@@ -3,7 +3,10 @@
 //! Names in braces stand for products: see [`fill`]. The attacker is an analyst who may ask for care planning.
 
 mod ask;
+mod collect;
+mod metadata;
 mod shape;
+mod single;
 mod surface;
 mod tell;
 
@@ -56,15 +59,15 @@ pub(crate) type Line = (&'static str, &'static str, Verdict);
 /// The statements by class, in the order of the README.
 pub(crate) const STATEMENTS: &[(&str, &[Line])] = &[
     ("direct exposure", ask::DIRECT),
-    ("singling out", ask::SINGLING_OUT),
+    ("singling out", single::SINGLING_OUT),
     ("trackers and differencing", ask::TRACKERS),
     ("averaging and reconstruction", shape::AVERAGING),
-    ("extremes and collecting aggregates", shape::EXTREMES),
-    ("windows and ordering", shape::WINDOWS),
+    ("extremes and collecting aggregates", collect::EXTREMES),
+    ("windows and ordering", collect::WINDOWS),
     ("fan-out", shape::FAN_OUT),
     ("guessed tables and sub-queries", tell::GUESSED),
     ("errors", tell::ERRORS),
-    ("metadata and plans", tell::METADATA),
+    ("metadata and plans", metadata::METADATA),
     ("statement surface", surface::SURFACE),
 ];
 

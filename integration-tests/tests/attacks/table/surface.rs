@@ -134,12 +134,12 @@ pub(super) const SURFACE: &[Line] = &[
     (
         "all but a column",
         "SELECT * EXCLUDE (ward) FROM {c}",
-        NotTaken,
+        Denied,
     ),
     (
         "a column put in another's place",
         "SELECT * REPLACE (name AS ward) FROM {c}",
-        NotTaken,
+        Denied,
     ),
     (
         "a recursion",
