@@ -116,6 +116,10 @@ impl CubeLevel {
 }
 
 /// The axes of `query`, or why its cells do not lie in a lattice of tables.
+///
+/// They stand in the product's order, not the question's: what is withheld for the margins of a table is looked
+/// for axis after axis, and must not differ with how the table is asked for. Two patterns would withhold together
+/// less than either.
 pub fn axes(query: &CubeQuery, product: &Product) -> Result<Vec<CubeAxis>, Refusal> {
     let keys = query.keys.iter().enumerate().map(|(at, key)| {
         let level = CubeLevel::of(&key.column, key.roll_up.as_ref());
@@ -144,6 +148,7 @@ pub fn axes(query: &CubeQuery, product: &Product) -> Result<Vec<CubeAxis>, Refus
     for axis in &mut axes {
         climb(axis, product);
     }
+    axes.sort_by_key(|axis| rank(axis, product));
     let tables = axes.iter().map(|a| a.levels.len().saturating_add(1));
     if tables.fold(1, usize::saturating_mul) > MAX_TABLES {
         return Err(Refusal::new(
@@ -153,6 +158,26 @@ pub fn axes(query: &CubeQuery, product: &Product) -> Result<Vec<CubeAxis>, Refus
         ));
     }
     Ok(axes)
+}
+
+/// Where an axis stands among those of its product: by the outermost dimension that it lies within, which all of its
+/// levels have in common, then by its own.
+fn rank(axis: &CubeAxis, product: &Product) -> (usize, usize) {
+    let place = |column: &ColumnName| {
+        let found = product.dimensions.iter().position(|d| d.column == *column);
+        found.unwrap_or(usize::MAX)
+    };
+    let Some(own) = axis.levels.first().map(|l| &l.column) else {
+        return (usize::MAX, usize::MAX);
+    };
+    let outer = product.dimensions.iter().map(|d| &d.column);
+    let outer = outer.filter(|outer| lies_within(own, outer, product));
+    let outermost = outer.filter(|o| {
+        product
+            .dimension(o.as_str())
+            .is_some_and(|d| d.within.is_none())
+    });
+    (place(outermost.last().unwrap_or(own)), place(own))
 }
 
 /// Puts `level` on the axis that it shares with a finer or a coarser one, or on an axis of its own.

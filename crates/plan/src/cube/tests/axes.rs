@@ -58,6 +58,36 @@ async fn a_filter_to_one_value_is_a_cell_of_the_same_table() {
 }
 
 #[tokio::test]
+async fn the_axes_stand_in_one_order_however_the_question_is_put() {
+    let mut product = sessions();
+    let levels = |axes: Vec<String>| {
+        let levels = axes
+            .into_iter()
+            .map(|a| a.split_once(": ").unwrap().1.to_owned());
+        levels.collect::<Vec<_>>()
+    };
+    let one = of(
+        "SELECT ward, zone, count(*) FROM @sessions GROUP BY ward, zone",
+        &product,
+    );
+    let one = levels(one.await);
+    for sql in [
+        "SELECT ward, zone, count(*) FROM @sessions GROUP BY zone, ward",
+        "SELECT zone, count(*) FROM @sessions WHERE ward = 'W1' GROUP BY zone",
+        "SELECT ward, count(*) FROM @sessions WHERE zone = 3 GROUP BY ward",
+        "SELECT count(*) FROM @sessions WHERE zone = 3 AND ward = 'W1'",
+    ] {
+        assert_eq!(levels(of(sql, &product).await), one, "{sql}");
+    }
+    // A finer axis stands where the coarser one does that it lies within.
+    product.dimensions[4].within = Some("ward".parse().unwrap());
+    let sql = "SELECT zone, date_trunc('day', started), count(*) FROM @sessions GROUP BY 2, 1";
+    let finer = levels(of(sql, &product).await);
+    assert!(finer[0].starts_with("zone ward"), "{finer:?}");
+    assert!(finer[1].starts_with("started@day"), "{finer:?}");
+}
+
+#[tokio::test]
 async fn dimensions_within_one_another_are_one_axis() {
     let mut product = sessions();
     product.dimensions[4].within = Some("ward".parse().unwrap());
