@@ -57,8 +57,8 @@ def casualties():
             )
         )
     all_years = pandas.concat(years, ignore_index=True)
-    bands = pandas.cut(all_years["age"], [-1, 15, 24, 64, 200], labels=["0-15", "16-24", "25-64", "65+"])
-    all_years["age_band"] = bands.astype(object).where(bands.notna(), None)
+    bands = pandas.cut(all_years["age"], [-1, 15, 24, 64, 200], labels=["0-15", "16-24", "25-64", "65+ or not known"])
+    all_years["age_band"] = bands.astype(object).where(bands.notna(), "65+ or not known")
     with_place = all_years.merge(collisions(), on=["year", "reference"], validate="many_to_one")
     assert len(with_place) == len(all_years)
     with_place["collision"] = with_place["year"].astype(str) + "/" + with_place["reference"]

@@ -235,7 +235,7 @@ def test_whether_two_cities_fill_up_together(ana):
 
 COLLISION = ("collision", 12)
 SUPPLIER = ("supplier", 5_000, [("pence", 0, 100_000_000)])
-PREMISES = ("premises", 9)
+PREMISES = ("premises", 3)
 
 
 def test_casualties_by_ward_beside_deprivation(ana):
@@ -251,7 +251,7 @@ def test_casualties_by_ward_beside_deprivation(ana):
     assert (truth["units"] < 10).sum() > 50
     decile = raw.areas().merge(raw.imd2025(), on="lsoa21").groupby("ward_code")["decile"].mean()
     truth["decile"] = truth["ward_code"].map(decile)
-    values = {"casualties": ("rows", 0.9), "collisions": ("units", 0.9)}
+    values = {"casualties": ("rows", 0.3), "collisions": ("units", 0.3)}
     near(ana, statement, truth, ["ward", "casualty_class", "severity"], values, same=["decile"])
 
 
@@ -266,27 +266,29 @@ def test_pedestrians_badly_hurt_by_hour_beside_people_in_the_street(ana):
     truth = cells(hurt, ["hour"], *COLLISION)
     assert 0 < (truth["units"] < 10).sum() < 12
     truth["people"] = truth["hour"].map(raw.footfall().groupby("hour")["people"].mean())
-    near(ana, statement, truth, ["hour"], {"hurt": ("rows", 0.9)}, same=["people"])
+    near(ana, statement, truth, ["hour"], {"hurt": ("rows", 0.6)}, same=["people"])
 
 
 def test_ages_of_the_hurt_by_year_within_the_bounds_beside_footfall(ana):
+    # Not of `wet` roads alone: snow and ice are rare, so with them the next smallest surface is kept back, which is that.
     statement = """
         SELECT c.year, c.age_band, c.casualties, c.age, c.ages, c.mean_age, f.people
         FROM (SELECT year, age_band, count(*) AS casualties, sum(age) AS age, count(age) AS ages, avg(age) AS mean_age
-              FROM leeds.highways.casualties WHERE sex = 'female' AND surface = 'wet' GROUP BY year, age_band) c
+              FROM leeds.highways.casualties WHERE sex = 'female' AND surface IN ('wet', 'snow, ice or flood')
+              GROUP BY year, age_band) c
         LEFT JOIN (SELECT date_part('year', day) AS year, sum(people) AS people FROM leeds.city_centre.footfall GROUP BY 1) f
           ON f.year = c.year
         """
-    hurt = raw.casualties()[lambda c: (c.sex == "female") & (c.surface == "wet")]
+    hurt = raw.casualties()[lambda c: (c.sex == "female") & c.surface.isin(["wet", "snow, ice or flood"])]
     by_collision = hurt.groupby(["year", "age_band", "collision"])["age"].sum()
     assert (by_collision > 150).any(), "one collision's ages reach beyond the bound"
     truth = cells(hurt, ["year", "age_band"], *COLLISION, [("age", 0, 150)])
     truth["people"] = truth["year"].map(raw.footfall().groupby(raw.footfall()["day"].dt.year)["people"].sum())
     values = {
-        "casualties": ("rows", 0.9),
-        "age": ("age", 0.9),
-        "ages": ("age values", 0.9),
-        "mean_age": (("age", "age values"), 0.9),
+        "casualties": ("rows", 0.75),
+        "age": ("age", 0.75),
+        "ages": ("age values", 0.75),
+        "mean_age": (("age", "age values"), 0.75),
     }
     told = near(ana, statement, truth, ["year", "age_band"], values, same=["people"])
     for cell in told.values():
@@ -308,7 +310,7 @@ def test_casualties_by_month_beside_what_was_paid_that_month(ana):
     truth = hurt[["month", "rows", "rows givers", "rows first", "rows second"]].rename(columns=lambda c: c.replace("rows", "hurt"))
     truth = truth.merge(paid, on="month")
     assert len(truth) >= 36
-    values = {"casualties": ("hurt", 0.9), "suppliers": ("units", 0.9), "pounds": ("pence", 0.9)}
+    values = {"casualties": ("hurt", 0.8), "suppliers": ("units", 0.8), "pounds": ("pence", 0.8)}
     near(ana, statement, truth, ["month"], values)
 
 
@@ -326,7 +328,7 @@ def test_spending_of_three_councils_by_service(ana):
     assert (truth["units"] < 10).sum() > 50
     dominated = [cell["units"] >= 10 and not raw.may_be_told(cell, "pence") for cell in truth.to_dict("records")]
     assert any(dominated), "one or two suppliers have nearly all of a service"
-    values = {"payments": ("rows", 0.9), "suppliers": ("units", 0.9), "pounds": ("pence", 0.9)}
+    values = {"payments": ("rows", 0.7), "suppliers": ("units", 0.7), "pounds": ("pence", 0.7)}
     near(ana, statement, truth, keys, values)
 
 
@@ -334,7 +336,7 @@ def test_bins_by_district_beside_deprivation(ana):
     statement = """
         SELECT w.outcode, w.bin, w.collections, w.premises, d.score
         FROM (SELECT outcode, bin, count(*) AS collections, count(DISTINCT premises) AS premises
-              FROM leeds.waste.collections WHERE date_trunc('month', day) = '2025-09-01' GROUP BY outcode, bin) w
+              FROM leeds.waste.collections GROUP BY outcode, bin) w
         LEFT JOIN (SELECT p.outcode, avg(i.score) AS score
                    FROM leeds.geography.postcodes p JOIN leeds.planning.imd2025 i ON i.lsoa21 = p.lsoa21 GROUP BY p.outcode) d
           ON d.outcode = w.outcode
@@ -343,7 +345,7 @@ def test_bins_by_district_beside_deprivation(ana):
     assert (truth["units"] < 10).sum() > 0
     score = raw.postcodes().merge(raw.imd2025(), on="lsoa21").groupby("outcode")["score"].mean()
     truth["score"] = truth["outcode"].map(score)
-    values = {"collections": ("rows", 0.9), "premises": ("units", 0.9)}
+    values = {"collections": ("rows", 0.75), "premises": ("units", 0.75)}
     near(ana, statement, truth, ["outcode", "bin"], values, same=["score"])
 
 
@@ -367,22 +369,31 @@ def test_what_one_month_cost_beside_who_was_hurt_in_it(ana):
 
 
 def test_a_cell_that_is_kept_back_is_not_what_its_margin_leaves(ana):
-    def ask(keys):
-        statement = f"SELECT {', '.join(keys)}, count(DISTINCT collision) AS n FROM leeds.highways.casualties GROUP BY {', '.join(keys)}"
-        truth = cells(raw.casualties(), keys, *COLLISION)
-        return near(ana, statement, truth, keys, {"n": ("units", 0.5)})
+    def ask(keys, severe=False):
+        chosen = "WHERE severity IN ('serious', 'fatal')" if severe else ""
+        statement = f"""
+            SELECT {', '.join(keys)}, count(DISTINCT collision) AS n FROM leeds.highways.casualties {chosen}
+            GROUP BY {', '.join(keys)}
+            """
+        rows = raw.casualties()[lambda c: c.severity.isin(["serious", "fatal"])] if severe else raw.casualties()
+        return near(ana, statement, cells(rows, keys, *COLLISION), keys, {"n": ("units", 0.3)})
 
     keys = ["ward", "casualty_class", "severity"]
     all_cells = cells(raw.casualties(), keys, *COLLISION)
     told = ask(keys)
-    kept_back = [name not in told for name in zip(*(all_cells[key] for key in keys))]
+    all_cells["kept_back"] = [name not in told for name in zip(*(all_cells[key] for key in keys))]
+    severe = all_cells[all_cells["severity"].isin(["serious", "fatal"])]
+    # A severity lies in the registered group of those badly hurt, before it lies in all of them.
+    lines = [
+        (all_cells, keys[1:], ask(keys[1:])),
+        (all_cells, [keys[0], keys[2]], ask([keys[0], keys[2]])),
+        (severe, keys[:2], ask(keys[:2], severe=True)),
+    ]
     weighed = 0
-    for dropped in keys:
-        rest = [key for key in keys if key != dropped]
-        margin = ask(rest)
-        for name, line in all_cells.assign(kept_back=kept_back).groupby(rest):
-            if name in margin and len(line) > 1 and line["kept_back"].any():
-                withheld = line[line["kept_back"]]
+    for children, rest, margin in lines:
+        for name, line in children.groupby(rest):
+            withheld = line[line["kept_back"]]
+            if name in margin and len(line) > 1 and len(withheld):
                 of_them = raw.casualties().merge(withheld[keys], on=keys)["collision"].nunique()
                 assert len(withheld) > 1 and of_them >= 10, f"{name} less what is told of it is {withheld[keys].values}"
                 weighed += 1
