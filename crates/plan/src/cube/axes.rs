@@ -172,12 +172,12 @@ fn rank(axis: &CubeAxis, product: &Product) -> (usize, usize) {
     };
     let outer = product.dimensions.iter().map(|d| &d.column);
     let outer = outer.filter(|outer| lies_within(own, outer, product));
-    let outermost = outer.filter(|o| {
+    let mut outermost = outer.filter(|o| {
         product
             .dimension(o.as_str())
             .is_some_and(|d| d.within.is_none())
     });
-    (place(outermost.last().unwrap_or(own)), place(own))
+    (place(outermost.next().unwrap_or(own)), place(own))
 }
 
 /// Puts `level` on the axis that it shares with a finer or a coarser one, or on an axis of its own.
