@@ -69,3 +69,75 @@ fn instants(values: &ArrayRef, unit: i128) -> Result<ArrayRef, ReleaseError> {
         scaled.with_precision_and_scale(DECIMAL128_MAX_PRECISION, 0)?,
     ))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::{
+        Date32Array, DictionaryArray, Int8Array, LargeStringArray, StringArray, StringViewArray,
+    };
+    use arrow::array::{
+        TimestampMillisecondArray, TimestampNanosecondArray, TimestampSecondArray, UInt64Array,
+    };
+    use arrow::datatypes::Int32Type;
+
+    #[test]
+    fn texts_match_in_any_encoding() {
+        let dictionary: DictionaryArray<Int32Type> = [Some("Kinson"), None].into_iter().collect();
+        let all: [ArrayRef; 4] = [
+            Arc::new(StringArray::from(vec![Some("Kinson"), None])),
+            Arc::new(LargeStringArray::from(vec![Some("Kinson"), None])),
+            Arc::new(StringViewArray::from(vec![Some("Kinson"), None])),
+            Arc::new(dictionary),
+        ];
+        assert!(
+            all.iter()
+                .all(|a| [name(a, 0), name(a, 1)] == [name(&all[0], 0), name(&all[0], 1)])
+        );
+        assert_ne!(name(&all[0], 0), name(&all[0], 1));
+    }
+
+    #[test]
+    fn whole_numbers_match_at_any_width() {
+        let narrow: ArrayRef = Arc::new(Int8Array::from(vec![7, -7]));
+        let wide: ArrayRef = Arc::new(UInt64Array::from(vec![7, u64::MAX]));
+        assert_eq!(name(&narrow, 0), name(&wide, 0));
+        assert_ne!(name(&narrow, 1), name(&wide, 1));
+    }
+
+    #[test]
+    fn instants_match_in_any_unit() {
+        let day = 20_000_i64;
+        let all: [ArrayRef; 4] = [
+            Arc::new(TimestampSecondArray::from(vec![day * 86_400])),
+            Arc::new(TimestampMillisecondArray::from(vec![day * 86_400_000]).with_timezone("UTC")),
+            Arc::new(TimestampNanosecondArray::from(vec![
+                day * 86_400_000_000_000,
+            ])),
+            Arc::new(Date32Array::from(vec![20_000])),
+        ];
+        assert!(all.iter().all(|a| name(a, 0) == name(&all[0], 0)));
+    }
+
+    #[test]
+    fn far_instants_do_not_run_into_each_other() {
+        let far: ArrayRef = Arc::new(TimestampSecondArray::from(vec![i64::MAX, i64::MAX - 1]));
+        assert_ne!(name(&far, 0), name(&far, 1));
+    }
+
+    #[test]
+    fn names_of_two_axes_do_not_run_into_each_other() {
+        let of = |parts: [&str; 2]| -> Vec<u8> {
+            let keys = parts.map(|p| Arc::new(StringArray::from(vec![p])) as ArrayRef);
+            keys.iter().flat_map(|k| name(k, 0)).collect()
+        };
+        assert_ne!(of(["a", "bc"]), of(["ab", "c"]));
+        assert_ne!(of(["", "a"]), of(["a", ""]));
+    }
+
+    fn name(values: &ArrayRef, row: usize) -> Vec<u8> {
+        let mut name = Vec::new();
+        KeyColumn::read(values).unwrap().write(row, &mut name);
+        name
+    }
+}

@@ -170,6 +170,15 @@ impl World {
     }
 
     pub(crate) fn cube(&self) -> Cube<'_> {
+        let mut cube = self.cube_cells();
+        self.lattice()
+            .iter()
+            .for_each(|levels| cube.withhold(levels));
+        cube
+    }
+
+    /// All cells, before any is withheld.
+    pub(crate) fn cube_cells(&self) -> Cube<'_> {
         let mut rows: BTreeMap<Cell, Vec<&Row>> = BTreeMap::new();
         for levels in self.lattice() {
             for row in &self.rows {
@@ -178,7 +187,7 @@ impl World {
             }
         }
         let content = |(cell, rows): (&Cell, &Vec<&Row>)| (cell.clone(), Self::content(rows));
-        let mut cube = Cube {
+        Cube {
             world: self,
             cells: rows.iter().map(content).collect(),
             sample: rows
@@ -186,11 +195,7 @@ impl World {
                 .map(|(cell, rows)| (cell.clone(), rows[0]))
                 .collect(),
             withheld: BTreeSet::new(),
-        };
-        self.lattice()
-            .iter()
-            .for_each(|levels| cube.withhold(levels));
-        cube
+        }
     }
 
     fn hash(&self, message: &[&[u8]]) -> u64 {

@@ -8,14 +8,14 @@ const VECTORS: &str = include_str!("../../vectors/ptable.csv");
 #[test]
 fn the_probabilities_are_those_of_the_vectors() {
     for line in VECTORS.lines().filter(|l| !l.starts_with('#')) {
-        let f: Vec<f64> = line.split(',').map(|n| n.trim().parse().unwrap()).collect();
-        let table = table(f[0] as u32, f[1], f[2] as u32);
-        let step = f[4] as i64;
-        let chance = table
-            .chances(f[3] as u64)
-            .find(|(d, _)| *d == step)
-            .map_or(0.0, |(_, p)| p);
-        assert!((chance - f[5]).abs() <= 5e-5, "{line}: {chance}");
+        let fields: Vec<&str> = line.split(',').collect();
+        let whole = |at: usize| fields[at].parse::<u32>().unwrap();
+        let number = |at: usize| fields[at].parse::<f64>().unwrap();
+        let step: i64 = fields[4].parse().unwrap();
+        let table = table(whole(0), number(1), whole(2));
+        let chance = table.chances(whole(3).into()).find(|(d, _)| *d == step);
+        let chance = chance.map_or(0.0, |(_, p)| p);
+        assert!((chance - number(5)).abs() <= 5e-5, "{line}: {chance}");
     }
 }
 
