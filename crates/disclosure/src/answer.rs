@@ -187,7 +187,11 @@ impl<'a> Cells<'a> {
     }
 }
 
-fn mean(sum: &Decimal128Array, count: &Decimal128Array) -> Result<ArrayRef, ReleaseError> {
+/// `sum / count`; NULL where the count is not above nought.
+pub(crate) fn mean(
+    sum: &Decimal128Array,
+    count: &Decimal128Array,
+) -> Result<ArrayRef, ReleaseError> {
     let sum = cast(sum, &DataType::Float64)?;
     let count = cast(count, &DataType::Float64)?;
     let sums = sum.as_primitive::<Float64Type>().iter();

@@ -76,6 +76,23 @@ impl NoiseSecret {
         first_eight(&hash.sign())
     }
 
+    /// The seed of a generator for the draw that `context` names: HMAC-SHA256 over it. Use it with a secret that is
+    /// [derived](Self::derive) for draws alone.
+    pub(crate) fn seed(&self, context: &[u8]) -> Zeroizing<[u8; LENGTH]> {
+        let mut seed = Zeroizing::new([0; LENGTH]);
+        let tag = hmac::sign(&self.0.state, context);
+        seed.iter_mut()
+            .zip(tag.as_ref())
+            .for_each(|(to, from)| *to = *from);
+        seed
+    }
+
+    /// What names this secret without telling it: HKDF's output for a label of its own. Another secret has another.
+    #[must_use]
+    pub fn fingerprint(&self) -> [u8; LENGTH] {
+        *self.derive("guildhall fingerprint").0.bytes
+    }
+
     /// Where in the table a cell's noise is drawn: a function of its members and of what is measured.
     pub(crate) fn index(&self, kind: &str, id: &str, key_sum: u64, n: u64) -> u64 {
         let mut hash = hmac::Context::with_key(&self.0.state);

@@ -1,5 +1,6 @@
 //! The one door out: a batch in, a [`Released`] out.
 
+use crate::adhoc::{AdHocRule, CheckedAdHoc};
 use crate::answer::CheckedCells;
 use crate::cells::CellRule;
 use crate::{ERROR_METADATA, RULE_METADATA};
@@ -16,6 +17,8 @@ pub enum Rule {
     OpenRows,
     /// Cells over a private product, all of one answer at once.
     Cells(CellRule),
+    /// Cells over a private product with differential privacy, all of one answer at once. Their cost is debited before.
+    AdHoc(AdHocRule),
 }
 
 /// Why a result stays in the node. No variant carries a value of the data.
@@ -111,6 +114,7 @@ pub struct Gate {
 enum Kind {
     OpenRows,
     Cells { cells: CheckedCells, done: bool },
+    AdHoc { cells: CheckedAdHoc, done: bool },
 }
 
 impl Gate {
@@ -121,6 +125,10 @@ impl Gate {
             Rule::Cells(rule) => {
                 let cells = CheckedCells::new(rule, &input)?;
                 (cells.schema(), Kind::Cells { cells, done: false })
+            }
+            Rule::AdHoc(rule) => {
+                let cells = CheckedAdHoc::new(rule, &input)?;
+                (cells.schema(), Kind::AdHoc { cells, done: false })
             }
         };
         Ok(Self {
@@ -151,11 +159,18 @@ impl Gate {
         }
         let (columns, rows, rule) = match &mut self.kind {
             Kind::OpenRows => (batch.columns().to_vec(), batch.num_rows(), "open-rows"),
-            Kind::Cells { done: true, .. } => return Err(ReleaseError::Again),
+            Kind::Cells { done: true, .. } | Kind::AdHoc { done: true, .. } => {
+                return Err(ReleaseError::Again);
+            }
             Kind::Cells { cells, done } => {
                 *done = true;
                 let (columns, rows) = cells.release(batch)?;
                 (columns, rows, "cells")
+            }
+            Kind::AdHoc { cells, done } => {
+                *done = true;
+                let (columns, rows) = cells.release(batch)?;
+                (columns, rows, "differential-privacy")
             }
         };
         let options = RecordBatchOptions::new().with_row_count(Some(rows));

@@ -8,7 +8,7 @@ use arrow::datatypes::{Field, Schema};
 use futures::future::join_all;
 use guildhall_grant::Statement;
 use guildhall_grant::product::Product;
-use guildhall_model::{CouncilName, Digest};
+use guildhall_model::{CouncilName, Digest, Purpose};
 use guildhall_plan::catalogue::{Catalogue, CatalogueTable, Offer, TableKind};
 use guildhall_proto::authority::v1::{CatalogueEntry, CatalogueRequest, CatalogueResponse};
 use guildhall_proto::envelope::v1::Envelope;
@@ -71,7 +71,8 @@ impl View {
             }
         }
         let version = version(&answers, &away);
-        let catalogue = Catalogue::new(offers(&answers))
+        let why = purpose.parse::<Purpose>().ok();
+        let catalogue = Catalogue::new(offers(&answers), why.as_ref())
             .map_err(|e| DoorError::internal("read the catalogue", &e))?;
         Ok(Self {
             catalogue: Arc::new(catalogue),

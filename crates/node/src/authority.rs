@@ -67,7 +67,6 @@ pub(crate) trait Authority: Send + Sync + std::fmt::Debug {
     -> Result<LendKeysResponse, AuthorityError>;
     /// Charges one question to a privacy budget, before it is answered. The same question is
     /// charged once, so a request whose answer was lost can be made again.
-    #[expect(dead_code, reason = "the ad hoc lane of a run charges by it")]
     async fn debit(&self, request: DebitRequest) -> Result<Debited, AuthorityError>;
 }
 

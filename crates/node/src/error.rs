@@ -11,6 +11,7 @@ use crate::run::LendError;
 use arrow::error::ArrowError;
 use datafusion::error::DataFusionError;
 use guildhall_disclosure::ReleaseError;
+use guildhall_disclosure::dp::DpError;
 use guildhall_grant::GrantError;
 use guildhall_model::Digest;
 use tonic::{Code, Status};
@@ -44,6 +45,16 @@ pub(crate) enum RunError {
     },
     #[error("the department's policy forbids it")]
     Policy { policies: Vec<String> },
+    #[error("the noise of the answer cannot be settled")]
+    Noise {
+        #[source]
+        source: DpError,
+    },
+    #[error("the privacy budget was not debited")]
+    Budget {
+        #[source]
+        source: AuthorityError,
+    },
     #[error("the keys were not lent")]
     Keys {
         #[source]
@@ -78,6 +89,12 @@ pub(crate) enum RunError {
 impl From<DataFusionError> for RunError {
     fn from(source: DataFusionError) -> Self {
         Self::Engine { source }
+    }
+}
+
+impl From<DpError> for RunError {
+    fn from(source: DpError) -> Self {
+        Self::Noise { source }
     }
 }
 
@@ -125,6 +142,11 @@ impl RunError {
                     names.join("`, `")
                 )),
             },
+            // It is about the product's policy, never about its data.
+            Self::Noise { source } => Status::failed_precondition(format!(
+                "the product's budget and bounds do not fit this question: {source}\nhelp: ask for fewer statistics at once"
+            )),
+            Self::Budget { source } => budget_status(source).unwrap_or_else(ours),
             Self::Keys {
                 source:
                     LendError::Authority {
@@ -174,6 +196,22 @@ impl RunError {
             | Self::Encode { .. } => format!("{self}: arrow"),
             _ => guildhall_telemetry::error_chain(self),
         }
+    }
+}
+
+/// What the caller learns of why its question was not charged; nothing where that is our own fault.
+fn budget_status(error: &AuthorityError) -> Option<Status> {
+    match error {
+        AuthorityError::Exhausted { message } => Some(Status::resource_exhausted(message)),
+        AuthorityError::Unavailable { council, .. } => {
+            let text = format!("the authority of `{council}` does not answer");
+            Some(Status::unavailable(text))
+        }
+        AuthorityError::Refused { .. } => {
+            let text = "the authority charges no privacy budget for this grant";
+            Some(Status::permission_denied(text))
+        }
+        _ => None,
     }
 }
 

@@ -32,6 +32,7 @@ use guildhall_identity::{CertificateAuthority, TrustStore};
 use guildhall_model::{
     Clock, Digest, MockClock, OutputClass, PeerId, ReleaseClass, SharedClock, Timestamp,
 };
+use guildhall_plan::adhoc::Lane;
 use guildhall_plan::profile;
 use guildhall_plan::session::{bare_state, base_config};
 use guildhall_policy::{DEFAULT_DEPARTMENT_POLICY, Policies};
@@ -210,10 +211,15 @@ impl TestNode {
         while let LogicalPlan::Projection(p) = aggregate {
             aggregate = p.input.as_ref();
         }
-        let query = guildhall_plan::cube::recognise(aggregate, product).unwrap();
+        let budget = product.budget(&"transport_planning".parse().unwrap());
+        let lane = guildhall_plan::adhoc::lane(aggregate, product, budget).unwrap();
         let bytes = arrow::buffer::Buffer::from_vec(product.arrow_schema.clone());
         let schema = arrow::ipc::convert::try_schema_from_ipc_buffer(&bytes).unwrap();
-        profile::encode(&query.canonical_plan(&Arc::new(schema)).unwrap(), &state).unwrap()
+        let plan = match lane {
+            Lane::Cube(query) => query.canonical_plan(&Arc::new(schema)),
+            Lane::AdHoc(query) => query.canonical_plan(&Arc::new(schema)),
+        };
+        profile::encode(&plan.unwrap(), &state).unwrap()
     }
 
     /// A grant for just what `fragment` reads.

@@ -3,12 +3,13 @@
 //! Promises: a statement is capped and closed before it is parsed and planned ([`guard`]); only
 //! listed functions exist ([`functions`], [`session`]); what crosses to a node is a closed
 //! profile of Substrait, and what comes from a gateway is believed in nothing ([`profile`]); a
-//! question to a private product is either a registered cube's or refused with a reason
-//! ([`cube`]).
+//! question to a private product is a registered cube's ([`cube`]), or a free one that is charged to a budget
+//! ([`adhoc`]), or refused with a reason.
 //!
 //! Does not promise: that an answer may be released. Grants, policy, keys and disclosure control
 //! are other crates, and this one reaches none of them.
 
+pub mod adhoc;
 pub mod catalogue;
 pub mod cube;
 mod cut;

@@ -229,11 +229,12 @@ async fn what_is_not_provably_safe_is_refused_and_says_what_to_ask() {
         format!("SELECT min(paid), max(paid) FROM {PRODUCT}"),
         format!("SELECT array_agg(vehicle) FROM {PRODUCT}"),
         format!("SELECT sum(paid * 2) FROM {PRODUCT}"),
-        format!("SELECT count(*) FROM {PRODUCT} WHERE paid > 3"),
-        format!("SELECT count(*) FROM {PRODUCT} WHERE ward = 'NO01' OR channel = 'app'"),
-        format!("SELECT count(*) FROM {PRODUCT} WHERE NOT ward = 'NO01'"),
-        format!("SELECT count(*) FROM {PRODUCT} WHERE channel IN ('app', 'machine')"),
-        format!("SELECT count(*) FROM {PRODUCT} WHERE started > '2026-03-03'"),
+        format!("SELECT count(*) FROM {PRODUCT} WHERE paid > 3 OR vehicle = '{vehicle}'"),
+        format!(
+            "SELECT count(*) FROM {PRODUCT} WHERE started > '2026-03-03' AND left(vehicle, 1) = 'A'"
+        ),
+        format!("SELECT ward, count(*) FROM {PRODUCT} WHERE started > '2026-03-03' GROUP BY ward"),
+        format!("SELECT max(paid) FROM {PRODUCT} WHERE started > '2026-03-03'"),
         format!("SELECT date_trunc('minute', started), count(*) FROM {PRODUCT} GROUP BY 1"),
         format!("SELECT count(*) OVER () FROM {PRODUCT}"),
         format!(
@@ -401,4 +402,36 @@ fn names(folder: &Path) -> BTreeSet<String> {
     files
         .map(|f| f.unwrap().file_name().into_string().unwrap())
         .collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_free_question_is_answered_with_noise_until_its_budget_is_spent() {
+    let city = TestCity::made_up(&options()).await.unwrap();
+    let asked = |least: usize| {
+        format!(
+            "SELECT count(DISTINCT vehicle) AS n FROM {PRODUCT} WHERE paid > 0.0{least:02} OR NOT ward = 'nowhere'"
+        )
+    };
+    let first = rows(&city.ask(&asked(0)).await.unwrap()).unwrap();
+    let truth = truth();
+    let vehicles: BTreeSet<&str> = truth.sessions.iter().map(|s| s.vehicle.as_str()).collect();
+    // Rho 0.001 for a count of units is a sigma of 22.4.
+    let told: f64 = first[0].parse().unwrap();
+    assert!(
+        (told - vehicles.len() as f64).abs() < 6.0 * 22.4,
+        "{told} of {}",
+        vehicles.len()
+    );
+    assert_eq!(rows(&city.ask(&asked(0)).await.unwrap()).unwrap(), first);
+    for other in 1..50 {
+        city.ask(&asked(other)).await.unwrap();
+    }
+    let mut ana = city.connect("ana", "transport_planning").await.unwrap();
+    let refused = refusal(&mut ana, &asked(50)).await.unwrap();
+    assert_eq!(refused.code, Code::ResourceExhausted, "{refused:?}");
+    // What was paid for is still answered, and the cube costs nothing.
+    assert_eq!(rows(&city.ask(&asked(0)).await.unwrap()).unwrap(), first);
+    let cube = format!("SELECT count(*) AS n FROM {PRODUCT} WHERE channel = 'app'");
+    city.ask(&cube).await.unwrap();
+    city.city.stop().await;
 }

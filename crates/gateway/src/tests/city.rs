@@ -85,7 +85,6 @@ fn product(council: &str) -> Product {
         unit: None,
         minimum_group: 1,
         max_rows_per_unit: 1,
-        budgets: Vec::new(),
         columns: vec![column("car_park"), column("spaces")],
         dimensions: vec![],
         measures: vec![],
@@ -95,6 +94,7 @@ fn product(council: &str) -> Product {
         definition: Digest::of(council.as_bytes()),
         row_count: Some(2),
         always_reads: BTreeSet::new(),
+        budgets: vec![],
         node: format!("spiffe://{council}/parking/node/parking-1")
             .parse()
             .unwrap(),

@@ -18,8 +18,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use guildhall_audit::ProductSeen;
-use guildhall_model::{ColumnClass, ColumnName, OutputClass, ProductRef, ReleaseClass};
-use guildhall_plan::cube::{self, CubeQuery, Refusal};
+use guildhall_model::{ColumnClass, ColumnName, OutputClass, ProductRef, Purpose, ReleaseClass};
+use guildhall_plan::adhoc::{AdHocQuery, Lane, lane};
+use guildhall_plan::cube::{CubeQuery, Refusal};
 use guildhall_plan::profile::{self, FragmentLimits, ProductRead, ProfileError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -49,7 +50,7 @@ pub(crate) enum AdmissionError {
     Warranted { product: ProductRef },
     #[error("a question to `{product}` reads no other product")]
     Mixed { product: ProductRef },
-    #[error("the question is not of the cube of `{product}`")]
+    #[error("the question is of no lane of `{product}`")]
     Refused {
         product: ProductRef,
         #[source]
@@ -109,6 +110,8 @@ pub(crate) enum Shape {
     Rows(LogicalPlan),
     /// Cells of one product. The gateway's plan is not kept: the node makes its own.
     Cells(CubeQuery),
+    /// Cells of one product that are charged to a budget. Nor is the gateway's plan kept here.
+    AdHoc(AdHocQuery),
 }
 
 /// A fragment that its grant covers and its products allow.
@@ -179,10 +182,10 @@ pub(crate) fn admit(
     for read in &reads {
         check_read(read, &grant, &products)?;
     }
-    let shape = classify(plan, &reads, &products)?;
+    let shape = classify(plan, &reads, &products, &grant.purpose)?;
     let found = match shape {
         Shape::Rows(_) => OutputClass::OpenRows,
-        Shape::Cells(_) => OutputClass::ReleasedCells,
+        Shape::Cells(_) | Shape::AdHoc(_) => OutputClass::ReleasedCells,
     };
     if found != grant.output {
         return Err(AdmissionError::Output {
@@ -271,6 +274,7 @@ fn classify(
     plan: LogicalPlan,
     reads: &[ProductRead],
     products: &BTreeMap<ProductRef, Arc<Served>>,
+    purpose: &Purpose,
 ) -> Result<Shape, AdmissionError> {
     let read: Vec<&Arc<Served>> = reads
         .iter()
@@ -282,14 +286,15 @@ fn classify(
             product: p.product_ref(),
         });
     }
-    // Invariant: whatever touches a product of cells is the cube's or nothing.
+    // Invariant: whatever touches a product of cells is the cube's, or charged to a budget, or nothing.
     if let Some(private) = of_class(ReleaseClass::Aggregate) {
         let product = private.product_ref();
         if reads.len() > 1 {
             return Err(AdmissionError::Mixed { product });
         }
-        return match cube::recognise(&plan, private) {
-            Ok(query) if query.product == product => Ok(Shape::Cells(query)),
+        return match lane(&plan, private, private.budget(purpose)) {
+            Ok(Lane::Cube(query)) if query.product == product => Ok(Shape::Cells(query)),
+            Ok(Lane::AdHoc(query)) if query.cells().product == product => Ok(Shape::AdHoc(query)),
             Ok(_) => Err(AdmissionError::Mixed { product }),
             Err(refusal) => Err(AdmissionError::Refused {
                 product,

@@ -10,6 +10,7 @@
 
 use super::functions::{FACTS, facts_of, record_key};
 use super::total::as_time;
+use crate::error::RunError;
 use crate::product::{View, origin};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::{Column, DataFusionError, ScalarValue, TableReference};
@@ -17,6 +18,7 @@ use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::functions::expr_fn::{date_trunc, isnan};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit, try_cast, when};
+use guildhall_disclosure::dp::Bounds;
 use guildhall_disclosure::{Facts, Members, Noise, NoiseSecret, PTable, Total};
 use guildhall_grant::product::{Measure, Product, RollUp, RollUpKind};
 use guildhall_model::ColumnName;
@@ -197,8 +199,8 @@ impl<'a> CellFacts<'a> {
             .build()
     }
 
-    /// One row for each unit in each cell: its record key and its totals.
-    fn per_unit(
+    /// One row for each unit in each cell: the keys, its record key, its totals and the unit itself.
+    pub(super) fn per_unit(
         &self,
         relation: LogicalPlan,
         keys: Vec<Expr>,
@@ -218,6 +220,7 @@ impl<'a> CellFacts<'a> {
             sums.extend(one.map(|s| s.alias(format!("raw{at}"))));
             after.push(all.alias(format!("total{at}")));
         }
+        after.push(plain("unit"));
         let by_unit = groups.iter().cloned().chain([plain("unit")]);
         let by_unit: Vec<Expr> = by_unit.collect();
         LogicalPlanBuilder::from(relation)
@@ -330,9 +333,36 @@ impl<'a> CellFacts<'a> {
         }
     }
 
+    /// How far one unit can move the total of each number, if it is in so many cells at most.
+    pub(super) fn bounds(&self, cells_per_unit: u32) -> Result<Vec<Bounds>, RunError> {
+        let bounds = |total: &TotalOf<'_>| {
+            let (lower, upper) = match total {
+                TotalOf::Rows | TotalOf::Values(_) => (0, self.product.max_rows_per_unit.into()),
+                TotalOf::Sum(measure) => self.scale(measure)?.bounds(measure)?,
+            };
+            Bounds::total(cells_per_unit, lower, upper).map_err(RunError::from)
+        };
+        self.totals.iter().map(bounds).collect()
+    }
+
+    /// A secret of the unit's dataset for another use.
+    pub(super) fn secret_for(&self, purpose: &str) -> NoiseSecret {
+        self.secret.derive(purpose)
+    }
+
     /// A column of the product.
     pub(super) fn column(&self, name: &ColumnName) -> Expr {
-        Expr::Column(Column::new(Some(self.name.clone()), name.as_str()))
+        self.named(name.as_str())
+    }
+
+    /// The same, where the name is known to be of a column.
+    pub(super) fn named(&self, name: &str) -> Expr {
+        Expr::Column(Column::new(Some(self.name.clone()), name))
+    }
+
+    /// How many totals there are.
+    pub(super) fn totals(&self) -> usize {
+        self.totals.len()
     }
 }
 
@@ -384,25 +414,40 @@ impl Scale {
 
     /// A unit's total within the measure's bounds; NULL if it has no value.
     fn clamp(self, total: Expr, measure: &Measure) -> Result<Expr, DataFusionError> {
-        let step = 10_f64.powi(i32::from(self.decimals));
-        // Inwards: a bound between two steps must not let a total past it.
-        let bound = |x: f64| ScalarValue::Float64(Some(x / step)).cast_to(&self.data_type());
-        let (lower, upper) = (
-            bound((measure.lower * step).ceil())?,
-            bound((measure.upper * step).floor())?,
-        );
+        let (lower, upper) = self.bounds(measure)?;
+        let bound = |v| {
+            lit(ScalarValue::Decimal128(
+                Some(v),
+                DECIMAL128_MAX_PRECISION,
+                self.decimals,
+            ))
+        };
+        let (lower, upper) = (bound(lower), bound(upper));
         let total = try_cast(total, self.data_type());
-        when(total.clone().lt(lit(lower.clone())), lit(lower))
-            .when(total.clone().gt(lit(upper.clone())), lit(upper))
+        when(total.clone().lt(lower.clone()), lower)
+            .when(total.clone().gt(upper.clone()), upper)
             .otherwise(total)
+    }
+
+    /// A measure's bounds in units of the last decimal.
+    fn bounds(self, measure: &Measure) -> Result<(i128, i128), DataFusionError> {
+        let step = 10_f64.powi(i32::from(self.decimals));
+        let bound =
+            |x: f64| match ScalarValue::Float64(Some(x / step)).cast_to(&self.data_type())? {
+                ScalarValue::Decimal128(Some(v), _, _) => Ok(v),
+                _ => Err(internal("a measure whose bounds are no numbers")),
+            };
+        // Inwards: a bound between two steps must not let a total past it.
+        let (lower, upper) = (measure.lower * step, measure.upper * step);
+        Ok((bound(lower.ceil())?, bound(upper.floor())?))
     }
 }
 
-fn plain(name: &str) -> Expr {
+pub(super) fn plain(name: &str) -> Expr {
     Expr::Column(Column::new_unqualified(name))
 }
 
-fn numbered(name: &str, at: usize) -> Expr {
+pub(super) fn numbered(name: &str, at: usize) -> Expr {
     plain(&format!("{name}{at}"))
 }
 

@@ -7,15 +7,18 @@
 //! admit            -> AdmittedFragment  what is read and what it may be released as
 //! permit           -> Permitted         the department's policy agrees, and it is written down
 //! plan             -> Planned           views, row filters, masks; the columns that will be read
+//! debit            -> Paid              a free question is charged to its budget, and written down
 //! borrow           -> Keyed             the keys of those columns, lent for this grant
 //! run              -> Released          through the gate, the only way to a message
 //! ```
 
+mod adhoc;
 mod cells;
 mod door;
 mod expand;
 mod facts;
 mod functions;
+mod guarded;
 mod lend;
 mod patterns;
 mod stream;
@@ -31,7 +34,7 @@ use crate::audit::Log;
 use crate::authority::Authority;
 use crate::engine::Engine;
 use crate::error::{Privacy, RunError};
-use crate::product::{Products, Served, ShelfError, scans};
+use crate::product::{Products, Served, ShelfError, View, scans};
 use arrow::array::RecordBatch;
 use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
@@ -40,8 +43,10 @@ use datafusion::physical_plan::execute_stream;
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
 use guildhall_disclosure::{CellRule, Gate, NoiseSecret, Rule};
 use guildhall_model::{Digest, PeerId, Role, SharedClock};
+use guildhall_plan::adhoc::AdHocQuery;
 use guildhall_plan::cube::{CubeQuery, axes};
 use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
+use guildhall_proto::authority::v1::DebitRequest;
 use guildhall_proto::node::v1::RunRequest;
 use guildhall_store::{LentKeys, SealedDataset, SealedTable};
 use patterns::{Lattice, PatternKey};
@@ -137,7 +142,8 @@ impl Runner {
         }
         let permitted = self.permit(admitted, peer)?;
         let planned = self.plan(permitted)?;
-        let keyed = self.borrow(planned).await?;
+        let paid = self.debit(planned, peer).await?;
+        let keyed = self.borrow(paid).await?;
         self.start(keyed, turn).await
     }
 
@@ -219,11 +225,19 @@ impl Runner {
             .collect();
         let work = match admitted.shape() {
             Shape::Rows(plan) => {
-                let plan = expand::expand(plan.clone(), admitted.products(), &tables)?;
+                let mut plan = expand::expand(plan.clone(), admitted.products(), &tables)?;
+                let served = admitted.products().values();
+                if !served.map(|s| s.view()).all(View::keeps_every_row) {
+                    // Invariant: an error tells of no row that the owner's view keeps back.
+                    plan = total::total(self.engine.analysed(plan)?)?;
+                }
                 PlannedWork::Rows(self.engine.optimise(&plan)?)
             }
             Shape::Cells(query) => {
                 PlannedWork::Cells(self.plan_cells(query, admitted.products(), &tables)?)
+            }
+            Shape::AdHoc(query) => {
+                PlannedWork::AdHoc(Box::new(self.plan_ad_hoc(query, &admitted, &tables)?))
             }
         };
         Ok(Planned {
@@ -280,14 +294,80 @@ impl Runner {
         })
     }
 
+    /// The plan of a free question, its noise and its cost.
+    fn plan_ad_hoc(
+        &self,
+        query: &AdHocQuery,
+        admitted: &AdmittedFragment,
+        tables: &expand::Tables,
+    ) -> Result<adhoc::PlannedAdHoc, RunError> {
+        let of = &query.cells().product;
+        let served = admitted.products().get(of);
+        let served = served.ok_or_else(|| facts::internal("no such product"))?;
+        let product = served.product();
+        let budget = product.budget(&admitted.grant().purpose);
+        let name = TableReference::full(
+            of.council.as_str(),
+            of.department.as_str(),
+            of.product.as_str(),
+        );
+        let asked = adhoc::AdHoc {
+            query,
+            facts: facts::CellFacts::new(
+                query.cells(),
+                product,
+                served.view(),
+                &name,
+                &self.secret,
+            )?,
+            budget: budget.ok_or_else(|| facts::internal("an admitted question has a budget"))?,
+        };
+        let relation = expand::relation(served, &name, tables)?;
+        asked.planned(relation, served.datasets(), &self.engine)
+    }
+
+    /// Charges a free question to its budget; the cube's cost nothing.
+    ///
+    /// Invariant: no key of a free question is asked for before this. What is debited is never given back.
+    async fn debit(&self, planned: Planned, peer: &PeerId) -> Result<Paid, RunError> {
+        let PlannedWork::AdHoc(work) = &planned.work else {
+            return Ok(Paid(planned));
+        };
+        let (grant, charge) = (&planned.grant, &work.charge);
+        let request = DebitRequest {
+            grant: Some(grant.envelope().clone()),
+            fragment_digest: grant.fragment.as_bytes().to_vec(),
+            product: charge.product.to_string(),
+            nano_rho: charge.nano_rho,
+            question_digest: charge.question.as_bytes().to_vec(),
+        };
+        let debited = self.authority.debit(request).await;
+        let decision = match &debited {
+            Ok(_) => Decision::Permit,
+            Err(_) => Decision::Forbid,
+        };
+        let mut entry = about(Event::Debit, decision, peer, grant.fragment, Some(grant));
+        entry.digest = Some(charge.question);
+        match &debited {
+            Ok(debited) => {
+                entry.charge = debited.charged_nano_rho;
+                entry.remaining = Some(debited.remaining_nano_rho);
+            }
+            Err(error) => entry.reason = Some(Reason::new(&error.to_string())),
+        }
+        self.append(&entry)?;
+        debited.map_err(|source| RunError::Budget { source })?;
+        Ok(Paid(planned))
+    }
+
     /// Borrows the keys of the columns that the plan reads: once, for this grant alone.
-    async fn borrow(&self, planned: Planned) -> Result<Keyed, RunError> {
-        let Planned {
+    async fn borrow(&self, paid: Paid) -> Result<Keyed, RunError> {
+        let Paid(Planned {
             grant,
             work,
             datasets,
             lent,
-        } = planned;
+        }) = paid;
         let mut read = Vec::new();
         for plan in work.plans() {
             read.extend(scans(plan)?);
@@ -319,6 +399,11 @@ impl Runner {
                 let (cells, rule) = self.cells(cells).await?;
                 let gate = Gate::new(Rule::Cells(rule), cells.schema())?;
                 (stream::once(cells), gate, Privacy::Cells)
+            }
+            PlannedWork::AdHoc(work) => {
+                let (physical, context) = self.engine.physical(&work.plan).await?;
+                let gate = Gate::new(Rule::AdHoc(work.rule), physical.schema())?;
+                (execute_stream(physical, context)?, gate, Privacy::Cells)
             }
         };
         let work = stream::Work {
@@ -355,16 +440,14 @@ impl Runner {
         grant: Option<&FreshGrant>,
         reason: &str,
     ) -> Result<(), RunError> {
-        let mut entry = Entry::new(Event::AdmitFragment, Decision::Forbid);
-        entry.peer = Some(peer.clone());
-        entry.fragment = Some(fragment);
+        let mut entry = about(
+            Event::AdmitFragment,
+            Decision::Forbid,
+            peer,
+            fragment,
+            grant,
+        );
         entry.reason = Some(Reason::new(reason));
-        if let Some(grant) = grant {
-            entry.grant = Some(grant.id.clone());
-            entry.principal = Some(grant.principal.clone());
-            entry.purpose = Some(grant.purpose.clone());
-            entry.query = Some(grant.query.clone());
-        }
         self.append(&entry)
     }
 
@@ -376,20 +459,40 @@ impl Runner {
     }
 }
 
+/// What every entry says of a fragment.
+fn about(
+    event: Event,
+    decision: Decision,
+    peer: &PeerId,
+    fragment: Digest,
+    grant: Option<&FreshGrant>,
+) -> Entry {
+    let mut entry = Entry::new(event, decision);
+    entry.peer = Some(peer.clone());
+    entry.fragment = Some(fragment);
+    if let Some(grant) = grant {
+        entry.grant = Some(grant.id.clone());
+        entry.principal = Some(grant.principal.clone());
+        entry.purpose = Some(grant.purpose.clone());
+        entry.query = Some(grant.query.clone());
+    }
+    entry
+}
+
 fn entry(admitted: &AdmittedFragment, peer: &PeerId, decision: Decision) -> Entry {
     let grant = admitted.grant();
-    let mut entry = Entry::new(Event::AdmitFragment, decision);
-    entry.peer = Some(peer.clone());
-    entry.principal = Some(grant.principal.clone());
-    entry.purpose = Some(grant.purpose.clone());
-    entry.query = Some(grant.query.clone());
-    entry.grant = Some(grant.id.clone());
-    entry.fragment = Some(grant.fragment);
+    let mut entry = about(
+        Event::AdmitFragment,
+        decision,
+        peer,
+        grant.fragment,
+        Some(grant),
+    );
     entry.products = admitted.seen();
     entry.output = Some(grant.output);
     entry.mode = Some(match admitted.shape() {
         Shape::Rows(_) => Mode::Open,
-        Shape::Cells(_) => Mode::Local,
+        Shape::Cells(_) | Shape::AdHoc(_) => Mode::Local,
     });
     entry
 }
@@ -407,6 +510,10 @@ struct Planned {
     lent: LentKeys,
 }
 
+/// A plan whose cost, if it has one, is debited.
+#[derive(Debug)]
+struct Paid(Planned);
+
 /// Work whose tables hold the keys lent for it.
 #[derive(Debug)]
 struct Keyed {
@@ -421,6 +528,8 @@ enum PlannedWork {
     Rows(LogicalPlan),
     /// The tables that cells lie in.
     Cells(PlannedCells),
+    /// One plan, over whose cells noise is drawn.
+    AdHoc(Box<adhoc::PlannedAdHoc>),
 }
 
 /// How an answer of cells is found.
@@ -437,9 +546,12 @@ impl PlannedWork {
         match self {
             Self::Rows(plan) => Box::new(std::iter::once(plan)),
             Self::Cells(cells) => Box::new(cells.lattice.plans()),
+            Self::AdHoc(work) => Box::new(std::iter::once(&work.plan)),
         }
     }
 }
 
+#[cfg(test)]
+mod adhoc_tests;
 #[cfg(test)]
 mod tests;

@@ -13,8 +13,8 @@ use datafusion::catalog::{CatalogProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
-use guildhall_grant::product::Product;
-use guildhall_model::{ProductRef, ReleaseClass};
+use guildhall_grant::product::{Budget, Product};
+use guildhall_model::{ProductRef, Purpose, ReleaseClass};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -45,6 +45,8 @@ pub struct CatalogueProduct {
     pub address: String,
     /// The view's columns.
     pub schema: SchemaRef,
+    /// What free questions may cost for the catalogue's purpose; none, and there are none.
+    pub budget: Option<Budget>,
 }
 
 /// What a table is made of.
@@ -96,17 +98,22 @@ pub struct Catalogue {
 }
 
 impl Catalogue {
-    /// The catalogue of these offers.
-    pub fn new(offers: impl IntoIterator<Item = Offer>) -> Result<Self, PlanError> {
+    /// The catalogue of these offers, which are for `purpose`.
+    pub fn new(
+        offers: impl IntoIterator<Item = Offer>,
+        purpose: Option<&Purpose>,
+    ) -> Result<Self, PlanError> {
         let mut products = BTreeMap::new();
         for Offer { product, address } in offers {
             let schema = read_schema(&product)?;
+            let budget = purpose.and_then(|p| product.budget(p)).cloned();
             products.insert(
                 product.product_ref(),
                 Arc::new(CatalogueProduct {
                     product,
                     address,
                     schema,
+                    budget,
                 }),
             );
         }
@@ -171,7 +178,7 @@ impl Catalogue {
 
     /// A catalogue of nothing but [`INFORMATION_SCHEMA`].
     pub fn empty() -> Result<Self, PlanError> {
-        Self::new([])
+        Self::new([], None)
     }
 
     /// The product of that name.

@@ -87,18 +87,42 @@ impl CubeAxis {
     }
 }
 
+impl CubeLevel {
+    /// A dimension by its own values, or by a unit of `date_trunc`.
+    #[must_use]
+    pub fn of(column: &ColumnName, roll_up: Option<&RollUp>) -> Self {
+        Self {
+            column: column.clone(),
+            by: roll_up.cloned().map_or(LevelBy::Value, LevelBy::Trunc),
+        }
+    }
+
+    /// A dimension by its registered groups.
+    #[must_use]
+    pub fn groups(column: &ColumnName, product: &Product) -> Self {
+        let groups = product.dimension(column.as_str()).map(groups);
+        Self {
+            column: column.clone(),
+            by: LevelBy::Groups(groups.unwrap_or_default()),
+        }
+    }
+
+    /// Whether two levels are one, under whatever name.
+    #[must_use]
+    pub fn is_same(&self, other: &Self) -> bool {
+        self == other
+            || self.column == other.column && unit(self).is_some() && unit(self) == unit(other)
+    }
+}
+
 /// The axes of `query`, or why its cells do not lie in a lattice of tables.
 ///
 /// They stand in the product's order, not the question's: what is withheld for the margins of a table is looked
 /// for axis after axis, and must not differ with how the table is asked for. Two patterns would withhold together
 /// less than either.
 pub fn axes(query: &CubeQuery, product: &Product) -> Result<Vec<CubeAxis>, Refusal> {
-    let level = |column: &ColumnName, roll_up: Option<&RollUp>| CubeLevel {
-        column: column.clone(),
-        by: roll_up.cloned().map_or(LevelBy::Value, LevelBy::Trunc),
-    };
     let keys = query.keys.iter().enumerate().map(|(at, key)| {
-        let level = level(&key.column, key.roll_up.as_ref());
+        let level = CubeLevel::of(&key.column, key.roll_up.as_ref());
         (level, AxisPlace::Key(at))
     });
     let limits = query.filters.iter().map(|filter| match filter {
@@ -107,20 +131,15 @@ pub fn axes(query: &CubeQuery, product: &Product) -> Result<Vec<CubeAxis>, Refus
             roll_up,
             value,
         } => (
-            level(column, roll_up.as_ref()),
+            CubeLevel::of(column, roll_up.as_ref()),
             AxisPlace::Value(value.clone()),
         ),
         CubeFilter::InRollUp {
             column, roll_up, ..
-        } => {
-            let groups = product.dimension(column.as_str()).map(groups);
-            let by = LevelBy::Groups(groups.unwrap_or_default());
-            let column = column.clone();
-            (
-                CubeLevel { column, by },
-                AxisPlace::Group(roll_up.name.clone()),
-            )
-        }
+        } => (
+            CubeLevel::groups(column, product),
+            AxisPlace::Group(roll_up.name.clone()),
+        ),
     });
     let mut axes = Vec::new();
     for (level, at) in keys.chain(limits) {
@@ -151,12 +170,14 @@ fn rank(axis: &CubeAxis, product: &Product) -> (usize, usize) {
     let Some(own) = axis.levels.first().map(|l| &l.column) else {
         return (usize::MAX, usize::MAX);
     };
-    let outermost = product.dimensions.iter().find(|d| {
-        let is_outermost = d.within.is_none();
-        is_outermost && lies_within(own, &d.column, product)
+    let outer = product.dimensions.iter().map(|d| &d.column);
+    let outer = outer.filter(|outer| lies_within(own, outer, product));
+    let mut outermost = outer.filter(|o| {
+        product
+            .dimension(o.as_str())
+            .is_some_and(|d| d.within.is_none())
     });
-    let outermost = outermost.map_or(own, |d| &d.column);
-    (place(outermost), place(own))
+    (place(outermost.next().unwrap_or(own)), place(own))
 }
 
 /// Puts `level` on the axis that it shares with a finer or a coarser one, or on an axis of its own.
@@ -170,7 +191,7 @@ fn put(
         let Some(held) = axis.levels.first_mut() else {
             continue;
         };
-        if same(held, &level) || nests(held, &level, product) {
+        if held.is_same(&level) || nests(held, &level, product) {
             return Ok(());
         }
         if nests(&level, held, product) {
@@ -209,7 +230,7 @@ fn climb(axis: &mut CubeAxis, product: &Product) {
         for by in all {
             let column = dimension.column.clone();
             let level = CubeLevel { column, by };
-            let known = seen.iter().any(|l| same(l, &level)) || same(&asked, &level);
+            let known = seen.iter().any(|l| l.is_same(&level)) || asked.is_same(&level);
             if !known && nests(&asked, &level, product) {
                 seen.push(level);
             }
@@ -226,11 +247,6 @@ fn groups(dimension: &Dimension) -> Vec<RollUp> {
 
 fn is_trunc(roll_up: &RollUp) -> bool {
     matches!(roll_up.kind, RollUpKind::DateTrunc(_))
-}
-
-/// Whether two levels are one, under whatever name.
-fn same(a: &CubeLevel, b: &CubeLevel) -> bool {
-    a == b || a.column == b.column && unit(a).is_some() && unit(a) == unit(b)
 }
 
 fn unit(level: &CubeLevel) -> Option<&str> {

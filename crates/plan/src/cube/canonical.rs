@@ -4,6 +4,7 @@ use super::{CubeAgg, CubeAggregate, CubeFilter, CubeKey, CubeQuery};
 use crate::functions;
 use crate::profile::unused;
 use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DataFusionError, Result, ScalarValue, TableReference, plan_err};
 use datafusion::logical_expr::expr::{AggregateFunction, InList, ScalarFunction};
 use datafusion::logical_expr::utils::conjunction;
@@ -21,13 +22,23 @@ impl CubeQuery {
     ///
     /// It may be written as a fragment, and is recognised again as this same question.
     pub fn canonical_plan(&self, schema: &SchemaRef) -> Result<LogicalPlan> {
+        self.plan_where(schema, &BTreeSet::new(), &[])
+    }
+
+    /// The same, limited also by `predicates`, which name columns by their bare names; `read` are these columns.
+    pub(crate) fn plan_where(
+        &self,
+        schema: &SchemaRef,
+        read: &BTreeSet<ColumnName>,
+        predicates: &[Expr],
+    ) -> Result<LogicalPlan> {
         let table = TableReference::full(
             self.product.council.as_str(),
             self.product.department.as_str(),
             self.product.product.as_str(),
         );
         let mut projection = Vec::new();
-        for name in self.reads() {
+        for name in self.reads().union(read) {
             projection.push(schema.index_of(name.as_str())?);
         }
         projection.sort_unstable();
@@ -38,6 +49,7 @@ impl CubeQuery {
             .filters
             .iter()
             .map(|f| made.limit(f))
+            .chain(predicates.iter().map(|e| made.named(e)))
             .collect::<Result<Vec<_>>>()?;
         let input = match conjunction(limits) {
             Some(predicate) => LogicalPlan::Filter(Filter::try_new(predicate, Arc::new(scan))?),
@@ -70,6 +82,20 @@ struct Made<'a> {
 impl Made<'_> {
     fn column(&self, name: &ColumnName) -> Expr {
         Expr::Column(Column::new(Some(self.table.clone()), name.as_str()))
+    }
+
+    /// `e` with the table's name before those of its columns.
+    fn named(&self, e: &Expr) -> Result<Expr> {
+        let named = e.clone().transform_up(|e| {
+            Ok(match e {
+                Expr::Column(c) => {
+                    let named = Column::new(Some(self.table.clone()), c.name);
+                    Transformed::yes(Expr::Column(named))
+                }
+                other => Transformed::no(other),
+            })
+        })?;
+        Ok(named.data)
     }
 
     fn type_of(&self, name: &ColumnName) -> Result<DataType> {

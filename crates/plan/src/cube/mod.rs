@@ -207,4 +207,4 @@ impl CubeAgg {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

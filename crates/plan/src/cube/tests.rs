@@ -1,4 +1,4 @@
 mod axes;
 mod grammar;
 mod mutants;
-mod town;
+pub(crate) mod town;

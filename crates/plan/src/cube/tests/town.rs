@@ -141,7 +141,6 @@ pub(crate) fn sessions() -> Product {
         unit: Some("vehicle".parse().unwrap()),
         minimum_group: 10,
         max_rows_per_unit: 100,
-        budgets: Vec::new(),
         columns: vec![
             column("vehicle", ColumnClass::Identifier),
             column("ward", ColumnClass::Quasi),
@@ -172,6 +171,7 @@ pub(crate) fn sessions() -> Product {
         definition: Digest::of(b""),
         row_count: None,
         always_reads: BTreeSet::new(),
+        budgets: vec![],
         node: "spiffe://northmoor/parking/node/parking-1".parse().unwrap(),
     }
 }

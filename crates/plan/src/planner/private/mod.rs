@@ -8,8 +8,8 @@
 mod asked;
 
 use super::{PlanError, Rows};
+use crate::adhoc::{self, Lane};
 use crate::catalogue::CatalogueProduct;
-use crate::cube;
 use crate::cut::{fragment, product_of};
 use crate::remote::{Mode, RemoteFragment};
 use asked::{Asked, Leaf, columns, reach, simplifier, told_apart};
@@ -301,11 +301,14 @@ fn released(
     if product.class != ReleaseClass::Aggregate {
         return Err(rows_refused(&leaf.product));
     }
-    let query =
-        cube::recognise(question, product).map_err(|refusal| PlanError::Refused { refusal })?;
-    let plan = query
-        .canonical_plan(&leaf.product.schema)
-        .map_err(internal)?;
+    let schema = &leaf.product.schema;
+    let lane = adhoc::lane(question, product, leaf.product.budget.as_ref())
+        .map_err(|refusal| PlanError::Refused { refusal })?;
+    let (plan, told) = match &lane {
+        Lane::Cube(query) => (query.canonical_plan(schema), query.output_schema()),
+        Lane::AdHoc(query) => (query.canonical_plan(schema), query.output_schema()),
+    };
+    let plan = plan.map_err(internal)?;
     let fragment = fragment(
         &plan,
         state,
@@ -313,15 +316,29 @@ fn released(
         OutputClass::ReleasedCells,
         Mode::Local,
     )?;
-    let rule = format!("minimum group of {} distinct units", product.minimum_group);
+    let rule = rule(&lane, leaf);
     Ok(RemoteFragment {
         fragment: Arc::new(fragment),
         plan: None,
-        schema: cell_schema(&query.output_schema(), &rule).map_err(internal)?,
+        schema: cell_schema(&told, &rule).map_err(internal)?,
         rows: Rows::exactly(1_000.0),
         rule,
         open: false,
     })
+}
+
+/// The rule that the answer passes, and in the ad hoc lane what it costs.
+fn rule(lane: &Lane, leaf: &Leaf) -> String {
+    match (lane, &leaf.product.budget) {
+        (Lane::AdHoc(_), Some(budget)) => format!(
+            "ad hoc: differential privacy; a question not asked before costs rho {} of the {} that `{}` has each {}",
+            budget.per_query, budget.rho, budget.purpose, budget.period
+        ),
+        _ => {
+            let minimum = leaf.product.product.minimum_group;
+            format!("minimum group of {minimum} distinct units")
+        }
+    }
 }
 
 /// The released columns: all of them nullable, each with a name of its own and its rule.

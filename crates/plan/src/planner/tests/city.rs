@@ -340,3 +340,31 @@ async fn a_template_with_open_and_private_products_asks_each_as_it_may() {
         .await;
     assert_eq!(error.kind(), PlanErrorKind::Refused);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_free_question_is_sent_where_there_is_a_budget_and_explain_tells_what_it_costs() {
+    let stays =
+        |name: &str| Given::open(name, sessions(600)).private("vehicle", &["ward"], &["paid"]);
+    let city = City::of(vec![
+        stays("northmoor.parking.stays").budgeted(),
+        stays("northmoor.parking.sessions"),
+    ]);
+    let free = "select s.n from (select count(*) as n from northmoor.parking.stays where paid > 3 or ward = 'W1') s";
+    // The nodes of this test give what they are asked without noise: three in seven, and a third of the others.
+    assert_eq!(city.ask(free).await, ["371"]);
+    let told = city.ask(&format!("explain {free}")).await;
+    let cost = "ad hoc: differential privacy; a question not asked before costs rho 0.001 of the 0.05 that \
+                `transport_planning` has each quarter";
+    assert!(told.iter().any(|r| r.contains(cost)), "{told:?}");
+    assert!(!told.iter().any(|r| r.contains("W1")), "{told:?}");
+    let cube = "explain select count(*) from northmoor.parking.stays where ward = 'W1'";
+    let told = city.ask(cube).await;
+    assert!(
+        told.iter().any(|r| r.contains("minimum group of 10")),
+        "{told:?}"
+    );
+    let without = free.replace("stays", "sessions");
+    let error = city.refusal(&without).await;
+    assert_eq!(error.kind(), PlanErrorKind::Refused);
+    assert!(!error.help().unwrap().contains("adhoc"), "{error:?}");
+}

@@ -27,7 +27,9 @@ use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::physical_plan::execute_stream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::{StreamExt as _, TryStreamExt as _};
-use guildhall_grant::product::{Column, Dimension, Measure, Product, RollUp, RollUpKind};
+use guildhall_grant::product::{
+    Budget, BudgetPeriod, Column, Dimension, Measure, NanoRho, Product, RollUp, RollUpKind,
+};
 use guildhall_model::{ColumnClass, Digest, PeerId, ReleaseClass};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Mutex;
@@ -62,7 +64,6 @@ impl Given {
             unit: None,
             minimum_group: 0,
             max_rows_per_unit: 0,
-            budgets: Vec::new(),
             columns: schema
                 .fields()
                 .iter()
@@ -79,6 +80,7 @@ impl Given {
             definition: Digest::of(name.as_bytes()),
             row_count: Some(rows as u64),
             always_reads: BTreeSet::new(),
+            budgets: vec![],
             node,
         };
         Self { product, batches }
@@ -86,6 +88,19 @@ impl Given {
 
     pub(super) fn conforming(mut self, template: &str) -> Self {
         self.product.conforms_to = Some(template.parse().unwrap());
+        self
+    }
+
+    /// The same with a budget for the purpose that all questions here are asked for.
+    pub(super) fn budgeted(mut self) -> Self {
+        self.product.budgets.push(Budget {
+            purpose: PURPOSE.parse().unwrap(),
+            datasets: BTreeSet::new(),
+            rho: NanoRho::new(50_000_000),
+            period: BudgetPeriod::Quarter,
+            per_query: NanoRho::new(1_000_000),
+            cells_per_unit: 1,
+        });
         self
     }
 
@@ -149,6 +164,8 @@ fn ipc_schema(schema: &Schema) -> Vec<u8> {
     bytes
 }
 
+const PURPOSE: &str = "transport_planning";
+
 /// Nodes in this process, and a planner over what they offer.
 pub(super) struct City {
     pub(super) planner: Planner,
@@ -193,7 +210,7 @@ impl City {
                 deadline: Duration::from_secs(120),
                 ..PlannerLimits::default()
             }),
-            catalogue: Arc::new(Catalogue::new(offers).unwrap()),
+            catalogue: Arc::new(Catalogue::new(offers, Some(&PURPOSE.parse().unwrap())).unwrap()),
             nodes: Arc::new(Nodes {
                 states,
                 ..Nodes::default()

@@ -1,0 +1,525 @@
+//! Cells with differential privacy: what their rule is, and what of them leaves.
+//!
+//! All cells of the register leave, in its order, those that nobody is in among them: which cells there are says
+//! nothing of the data. Each statistic of each cell has noise of its own, drawn from a generator that is seeded with
+//! a keyed hash of question, data, policy and cell ([`Share::draw_context`]), so the same question of the same data has
+//! the same answer, and no other question shares a draw with it.
+//!
+//! What is released is as it was drawn: a count may be below nought, and is not rounded up, since that would make
+//! totals of counts too large.
+
+use crate::answer::mean;
+use crate::canonical;
+use crate::dp::{Plan, Share};
+use crate::noise::NoiseSecret;
+use crate::release::ReleaseError;
+use crate::{ERROR_METADATA, RULE_METADATA};
+use arrow::array::{
+    Array, ArrayRef, AsArray, Decimal128Array, RecordBatch, StringArray, UInt32Array,
+};
+use arrow::compute::{cast, take};
+use arrow::datatypes::{
+    DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, Schema, SchemaRef,
+};
+use arrow::row::{OwnedRow, RowConverter, SortField};
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+use std::collections::HashMap;
+use std::sync::Arc;
+
+/// No decimal of 38 digits is beyond this.
+const LARGEST: i128 = 10_i128.pow(DECIMAL128_MAX_PRECISION as u32) - 1;
+/// The most cells of an answer.
+const MAX_CELLS: usize = 1_000_000;
+
+/// How the cells of one free question are made noisy: the rule of the ad hoc lane.
+///
+/// The input has one row per cell that is present: its keys, then the statistics of the plan in its order, each the
+/// sum over units of what [`Share::bounds`] allow one unit; NULL is nought. A cell that is absent is nought in all of
+/// them; one that is not registered is left out. Debit the plan's charge before a row is read.
+#[derive(Debug, Clone)]
+pub struct AdHocRule {
+    /// What each statistic may cost and how much noise it carries.
+    pub plan: Plan,
+    /// What noise is drawn from.
+    pub draws: Draws,
+    /// The registered cells.
+    pub grid: Grid,
+    /// What leaves, in order.
+    pub columns: Vec<AdHocColumn>,
+}
+
+/// What the draws of an answer are a function of, besides policy and cell.
+#[derive(Debug, Clone)]
+pub struct Draws {
+    /// The secret of these draws; whoever holds it can take the noise off.
+    pub secret: NoiseSecret,
+    /// The digest of the admitted question.
+    pub question: [u8; 32],
+    /// The digest of the data that it is asked of.
+    pub snapshot: [u8; 32],
+}
+
+/// A column of the answer.
+#[derive(Debug, Clone)]
+pub struct AdHocColumn {
+    /// Its name.
+    pub name: String,
+    /// Its type; a value that does not fit it is NULL.
+    pub data_type: DataType,
+    /// What it is made of.
+    pub value: AdHocValue,
+}
+
+/// What a released column is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdHocValue {
+    /// A part of the cell's name: a key of the grid.
+    Key(usize),
+    /// A statistic of the plan with its noise.
+    Statistic(usize),
+    /// One noisy statistic over another, a count; NULL where that is not above nought.
+    Mean {
+        /// Which is divided.
+        sum: usize,
+        /// By which.
+        count: usize,
+    },
+}
+
+/// The cells of an answer: every combination of the registered values of its keys, or the one cell of all rows.
+///
+/// Invariant: no key has the same value twice, which would tell of the same rows twice.
+#[derive(Debug, Clone)]
+pub struct Grid {
+    /// Per key, its registered values as text and as they are.
+    keys: Vec<(Vec<String>, ArrayRef)>,
+    cells: usize,
+}
+
+impl Grid {
+    /// The grid of these keys, each with its type and its registered values as text.
+    pub fn new(keys: &[(DataType, Vec<String>)]) -> Result<Self, ReleaseError> {
+        let mut cells = 1_usize;
+        let mut all = Vec::new();
+        for (data_type, texts) in keys {
+            let values: ArrayRef = Arc::new(StringArray::from(texts.clone()));
+            let values = cast(&values, data_type)?;
+            if values.null_count() > 0 {
+                return Err(wrong("a registered value is not of its column's type"));
+            }
+            if canonical::order(&[Arc::clone(&values)], texts.len()).is_err() {
+                return Err(wrong("a value is registered twice"));
+            }
+            cells = cells.saturating_mul(texts.len());
+            all.push((texts.clone(), values));
+        }
+        if cells > MAX_CELLS {
+            return Err(wrong("an answer of too many cells"));
+        }
+        Ok(Self { keys: all, cells })
+    }
+
+    /// For each key, which of its values each cell has; the last key changes fastest.
+    fn places(&self) -> Vec<UInt32Array> {
+        let mut places = Vec::new();
+        let mut each = self.cells;
+        for (texts, _) in &self.keys {
+            each = each.checked_div(texts.len()).unwrap_or(0);
+            let of = |cell: usize| cell.checked_div(each)?.checked_rem(texts.len());
+            let of = |cell| of(cell).and_then(|at| u32::try_from(at).ok());
+            places.push((0..self.cells).map(of).collect());
+        }
+        places
+    }
+
+    fn columns(&self) -> Result<Vec<ArrayRef>, ReleaseError> {
+        let keys = self.keys.iter().zip(self.places());
+        keys.map(|((_, values), places)| Ok(take(values, &places, None)?))
+            .collect()
+    }
+
+    /// The cell's name for its draws: its registered values, each with its length before it.
+    fn name(&self, places: &[UInt32Array], cell: usize) -> Vec<u8> {
+        let mut name = Vec::new();
+        for ((texts, _), places) in self.keys.iter().zip(places) {
+            let place = places.values().get(cell);
+            let place = place.and_then(|p| usize::try_from(*p).ok());
+            let text = place.and_then(|p| texts.get(p)).map_or("", String::as_str);
+            name.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            name.extend_from_slice(text.as_bytes());
+        }
+        name
+    }
+}
+
+/// A rule that fits the shape it was checked against.
+#[derive(Debug)]
+pub(crate) struct CheckedAdHoc {
+    rule: AdHocRule,
+    scales: Vec<i8>,
+}
+
+impl CheckedAdHoc {
+    pub(crate) fn new(rule: AdHocRule, input: &Schema) -> Result<Self, ReleaseError> {
+        let (keys, shares) = (rule.grid.keys.len(), rule.plan.shares().len());
+        if rule.plan.tau().is_some() {
+            return Err(wrong("the cells of the register need no threshold"));
+        }
+        if input.fields().len() != keys.saturating_add(shares) {
+            return Err(wrong("a statistic without a share of the cost"));
+        }
+        let statistics = input.fields().iter().skip(keys);
+        let scale = |f: &Arc<Field>| match f.data_type() {
+            t if t.is_integer() => Ok(0),
+            DataType::Decimal128(_, s) if *s >= 0 => Ok(*s),
+            _ => Err(wrong("a statistic is no exact number")),
+        };
+        let scales = statistics.map(scale).collect::<Result<_, _>>()?;
+        let fits = |column: &AdHocColumn| match column.value {
+            AdHocValue::Key(key) => key < keys,
+            AdHocValue::Statistic(at) => at < shares,
+            AdHocValue::Mean { sum, count } => sum < shares && count < shares,
+        };
+        match rule.columns.iter().all(fits) {
+            true => Ok(Self { rule, scales }),
+            false => Err(wrong("a column of what the question does not ask")),
+        }
+    }
+
+    pub(crate) fn schema(&self) -> SchemaRef {
+        let fields = self.rule.columns.iter().map(|c| self.field(c));
+        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    fn field(&self, column: &AdHocColumn) -> Field {
+        let cost = self.rule.plan.charge().rho.to_string();
+        let rule = format!("differential-privacy;{}", cost.replace(' ', "="));
+        let error = match column.value {
+            AdHocValue::Key(_) => "none".to_owned(),
+            AdHocValue::Statistic(at) => format!("within {} with 95 %", self.error(at)),
+            AdHocValue::Mean { sum, count } => format!(
+                "its sum within {} and its count within {}, each with 95 %",
+                self.error(sum),
+                self.error(count)
+            ),
+        };
+        let metadata = HashMap::from([
+            (RULE_METADATA.to_owned(), rule),
+            (ERROR_METADATA.to_owned(), error),
+        ]);
+        Field::new(&column.name, column.data_type.clone(), true).with_metadata(metadata)
+    }
+
+    /// How far a noisy statistic is from what was clamped, 95 times in 100.
+    fn error(&self, at: usize) -> String {
+        let (share, scale) = (self.rule.plan.shares().get(at), self.scales.get(at));
+        match (share, scale) {
+            (Some(share), Some(scale)) => decimal(share.sigma2().error_95(), *scale),
+            _ => String::new(),
+        }
+    }
+
+    /// The columns that leave, and how many cells.
+    pub(crate) fn release(
+        &self,
+        batch: &RecordBatch,
+    ) -> Result<(Vec<ArrayRef>, usize), ReleaseError> {
+        let grid = &self.rule.grid;
+        let keys = grid.columns()?;
+        let present = Present::of(&keys, batch)?;
+        let places = grid.places();
+        let mut noisy = Vec::new();
+        for ((at, share), scale) in self.rule.plan.shares().iter().enumerate().zip(&self.scales) {
+            let column = batch.column(keys.len().saturating_add(at));
+            let exact = exact(column, *scale)?;
+            let values = (0..grid.cells).map(|cell| {
+                let value = present.row(cell).filter(|row| exact.is_valid(*row));
+                let value = value.map_or(0, |row| exact.value(row));
+                Some(self.drawn(share, value, &grid.name(&places, cell)))
+            });
+            let values: Decimal128Array = values.collect();
+            noisy.push(values.with_precision_and_scale(DECIMAL128_MAX_PRECISION, *scale)?);
+        }
+        let columns = self.rule.columns.iter().map(|column| {
+            let values = match column.value {
+                AdHocValue::Key(at) => keys.get(at).cloned(),
+                AdHocValue::Statistic(at) => noisy.get(at).map(|n| Arc::new(n.clone()) as ArrayRef),
+                AdHocValue::Mean { sum, count } => match (noisy.get(sum), noisy.get(count)) {
+                    (Some(sum), Some(count)) => Some(mean(sum, count)?),
+                    _ => None,
+                },
+            };
+            let values = values.ok_or(ReleaseError::Shape)?;
+            Ok(cast(&values, &column.data_type)?)
+        });
+        Ok((columns.collect::<Result<_, ReleaseError>>()?, grid.cells))
+    }
+
+    fn drawn(&self, share: &Share, value: i128, cell: &[u8]) -> i128 {
+        let Draws {
+            secret,
+            question,
+            snapshot,
+        } = &self.rule.draws;
+        let seed = secret.seed(&share.draw_context(question, snapshot, cell));
+        let mut generator = ChaCha20Rng::from_seed(*seed);
+        share.noisy(value, &mut generator).clamp(-LARGEST, LARGEST)
+    }
+}
+
+/// Which row of the input each cell of the grid is.
+struct Present(Vec<Option<usize>>);
+
+impl Present {
+    fn of(grid: &[ArrayRef], batch: &RecordBatch) -> Result<Self, ReleaseError> {
+        if grid.is_empty() {
+            return match batch.num_rows() {
+                0 => Ok(Self(vec![None])),
+                1 => Ok(Self(vec![Some(0)])),
+                _ => Err(ReleaseError::SplitCell),
+            };
+        }
+        let given = grid.iter().zip(batch.columns());
+        let given = given.map(|(grid, given)| cast(given, grid.data_type()));
+        let given = given.collect::<Result<Vec<_>, _>>()?;
+        let fields = grid.iter().map(|k| SortField::new(k.data_type().clone()));
+        let converter = RowConverter::new(fields.collect())?;
+        let rows = converter.convert_columns(&given)?;
+        let mut found: HashMap<OwnedRow, usize> = HashMap::new();
+        for (at, row) in rows.iter().enumerate() {
+            if found.insert(row.owned(), at).is_some() {
+                return Err(ReleaseError::SplitCell);
+            }
+        }
+        let cells = converter.convert_columns(grid)?;
+        let rows = cells.iter().map(|cell| found.get(&cell.owned()).copied());
+        Ok(Self(rows.collect()))
+    }
+
+    fn row(&self, cell: usize) -> Option<usize> {
+        self.0.get(cell).copied().flatten()
+    }
+}
+
+fn exact(column: &ArrayRef, scale: i8) -> Result<Decimal128Array, ReleaseError> {
+    let to = DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale);
+    Ok(cast(column, &to)?.as_primitive::<Decimal128Type>().clone())
+}
+
+/// `value` units of the last of `scale` decimals, in full.
+fn decimal(value: i128, scale: i8) -> String {
+    let places = usize::try_from(scale).unwrap_or(0);
+    let digits = format!("{value:0width$}", width = places.saturating_add(1));
+    match digits
+        .len()
+        .checked_sub(places)
+        .map(|at| digits.split_at(at))
+    {
+        Some((whole, rest)) if places > 0 => format!("{whole}.{rest}"),
+        _ => digits,
+    }
+}
+
+fn wrong(what: &str) -> ReleaseError {
+    ReleaseError::Rule {
+        what: what.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dp::{Bounds, Groups, Rho};
+    use crate::release::{Gate, Rule};
+    use arrow::array::Int64Array;
+    use arrow::datatypes::Float64Type;
+
+    /// Rows and a total of two decimals by ward, of which three are registered.
+    fn rule(question: u8, nano_rho: u64) -> AdHocRule {
+        let bounds = [
+            Bounds::total(1, 0, 2).unwrap(),
+            Bounds::total(1, -100, 500).unwrap(),
+        ];
+        let wards = ["Kinson", "Boscombe", "Moordown"].map(str::to_owned);
+        let column = |name: &str, data_type, value| AdHocColumn {
+            name: name.to_owned(),
+            data_type,
+            value,
+        };
+        AdHocRule {
+            plan: Plan::new(Rho::from_nano(nano_rho), &bounds, Groups::Registered).unwrap(),
+            draws: Draws {
+                secret: NoiseSecret::from_bytes([7; 32]),
+                question: [question; 32],
+                snapshot: [9; 32],
+            },
+            grid: Grid::new(&[(DataType::Utf8, wards.to_vec())]).unwrap(),
+            columns: vec![
+                column("ward", DataType::Utf8, AdHocValue::Key(0)),
+                column("n", DataType::Int64, AdHocValue::Statistic(0)),
+                column("paid", DataType::Float64, AdHocValue::Statistic(1)),
+                column(
+                    "mean",
+                    DataType::Float64,
+                    AdHocValue::Mean { sum: 1, count: 0 },
+                ),
+            ],
+        }
+    }
+
+    fn cells(rows: &[(&str, i64, i128)]) -> RecordBatch {
+        let totals: Decimal128Array = rows.iter().map(|r| Some(r.2)).collect();
+        let totals = totals.with_precision_and_scale(38, 2).unwrap();
+        RecordBatch::try_from_iter([
+            (
+                "ward",
+                Arc::new(rows.iter().map(|r| Some(r.0)).collect::<StringArray>()) as ArrayRef,
+            ),
+            (
+                "rows",
+                Arc::new(rows.iter().map(|r| r.1).collect::<Int64Array>()) as ArrayRef,
+            ),
+            ("paid", Arc::new(totals) as ArrayRef),
+        ])
+        .unwrap()
+    }
+
+    fn released(rule: AdHocRule, input: &RecordBatch) -> Result<RecordBatch, ReleaseError> {
+        let mut gate = Gate::new(Rule::AdHoc(rule), input.schema())?;
+        gate.release(input).map(crate::Released::into_batch)
+    }
+
+    fn counts(batch: &RecordBatch) -> Vec<i64> {
+        let counts = batch.column(1);
+        counts
+            .as_primitive::<arrow::datatypes::Int64Type>()
+            .values()
+            .to_vec()
+    }
+
+    #[test]
+    fn the_whole_register_leaves_in_its_order_whoever_is_in_it() {
+        let none = released(rule(1, 1_000_000), &cells(&[])).unwrap();
+        let some = released(
+            rule(1, 1_000_000),
+            &cells(&[("Unregistered", 9, 9), ("Boscombe", 700, 10)]),
+        )
+        .unwrap();
+        assert_eq!(none.column(0), some.column(0));
+        let wards: Vec<_> = none.column(0).as_string::<i32>().iter().flatten().collect();
+        assert_eq!(wards, ["Kinson", "Boscombe", "Moordown"]);
+        // The draws are the same, so what differs is the truth.
+        let differ: Vec<i64> = counts(&some)
+            .iter()
+            .zip(counts(&none))
+            .map(|(a, b)| a - b)
+            .collect();
+        assert_eq!(differ, [0, 700, 0]);
+    }
+
+    #[test]
+    fn another_question_another_snapshot_and_another_cost_draw_anew() {
+        let input = cells(&[("Kinson", 1000, 0)]);
+        let one = counts(&released(rule(1, 1_000_000), &input).unwrap());
+        assert_eq!(one, counts(&released(rule(1, 1_000_000), &input).unwrap()));
+        let mut later = rule(1, 1_000_000);
+        later.draws.snapshot = [8; 32];
+        let mut elsewhere = rule(1, 1_000_000);
+        elsewhere.draws.secret = NoiseSecret::from_bytes([8; 32]);
+        for other in [rule(2, 1_000_000), rule(1, 1_000_001), later, elsewhere] {
+            assert_ne!(one, counts(&released(other, &input).unwrap()));
+        }
+    }
+
+    #[test]
+    fn noise_has_the_promised_variance_and_no_cell_shares_its_draw() {
+        // Half of rho 0.02 for rows of at most 2: sigma^2 = 4 / (2 * 0.01) = 200.
+        let input = cells(&[("Kinson", 50, 0)]);
+        let draws: Vec<Vec<i64>> = (0..200)
+            .map(|q| counts(&released(rule(q, 20_000_000), &input).unwrap()))
+            .collect();
+        let off = |at: usize| {
+            draws
+                .iter()
+                .map(move |d| d[at] - if at == 0 { 50 } else { 0 })
+        };
+        for at in 0..3 {
+            let variance = off(at).map(|d| (d * d) as f64).sum::<f64>() / 200.0;
+            assert!((120.0..300.0).contains(&variance), "{variance}");
+        }
+        let together: f64 = off(0).zip(off(1)).map(|(a, b)| (a * b) as f64).sum();
+        assert!((together / 200.0).abs() < 60.0, "{together}");
+    }
+
+    #[test]
+    fn a_mean_is_of_what_is_released_and_none_where_nobody_is_counted() {
+        let batch = released(rule(3, 1_000_000_000), &cells(&[("Kinson", 4000, 400_000)])).unwrap();
+        let column = |at: usize| batch.column(at).as_primitive::<Float64Type>().clone();
+        for row in 0..3 {
+            let n = counts(&batch)[row];
+            match n > 0 {
+                true => {
+                    let mean = column(2).value(row) / n as f64;
+                    assert!((column(3).value(row) - mean).abs() < 1e-9);
+                }
+                false => assert!(column(3).is_null(row)),
+            }
+        }
+        assert!((column(3).value(0) - 1.0).abs() < 0.1);
+    }
+
+    #[test]
+    fn a_column_says_what_it_cost_and_how_far_off_it_may_be() {
+        let gate = Gate::new(Rule::AdHoc(rule(1, 20_000_000)), cells(&[]).schema()).unwrap();
+        let told: Vec<_> = gate
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| {
+                let m = f.metadata();
+                (m[RULE_METADATA].clone(), m[ERROR_METADATA].clone())
+            })
+            .collect();
+        let rule = "differential-privacy;rho=0.02".to_owned();
+        assert!(told.iter().all(|t| t.0 == rule), "{told:?}");
+        // 1.96 * sqrt(200) = 27.7; the total's sigma is 500 / sqrt(0.02) = 3535.5 hundredths.
+        let errors: Vec<&str> = told.iter().map(|t| t.1.as_str()).collect();
+        assert_eq!(
+            errors,
+            [
+                "none",
+                "within 28 with 95 %",
+                "within 69.30 with 95 %",
+                "its sum within 69.30 and its count within 28, each with 95 %"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_does_not_fit_the_plan_stays() {
+        let input = cells(&[("Kinson", 1, 1)]);
+        let mut more = rule(1, 1_000_000);
+        more.columns[1].value = AdHocValue::Statistic(2);
+        assert!(released(more, &input).is_err());
+        assert!(released(rule(1, 1_000_000), &input.project(&[0, 1]).unwrap()).is_err());
+        let twice = cells(&[("Kinson", 1, 1), ("Kinson", 1, 1)]);
+        let error = released(rule(1, 1_000_000), &twice).unwrap_err();
+        assert!(matches!(error, ReleaseError::SplitCell));
+        let texts = |t: &[&str]| t.iter().map(|t| (*t).to_owned()).collect::<Vec<_>>();
+        for values in [["1", "01"], ["1", "x"]] {
+            assert!(Grid::new(&[(DataType::Int64, texts(&values))]).is_err());
+        }
+    }
+
+    #[test]
+    fn the_one_cell_of_all_rows_is_there_without_a_row() {
+        let mut whole = rule(1, 1_000_000);
+        whole.grid = Grid::new(&[]).unwrap();
+        whole.columns.remove(0);
+        let input = cells(&[("x", 5, 5)]).project(&[1, 2]).unwrap();
+        let some = released(whole.clone(), &input).unwrap();
+        let none = released(whole, &input.slice(0, 0)).unwrap();
+        assert_eq!((some.num_rows(), none.num_rows()), (1, 1));
+    }
+}
