@@ -1,8 +1,6 @@
 //! The town's folder: templates, and the rows as its departments' files hold them.
 
-use crate::town::{
-    ALLOWANCE_PENCE, Case, Chance, Feature, Resident, Town, estate_name, street_name,
-};
+use crate::town::{ALLOWANCE_PENCE, Case, Chance, Resident, Town, estate_name, street_name};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -11,7 +9,7 @@ pub(crate) fn write(town: &Town, to: &Path) {
     for (file, text) in every_template() {
         let path = to.join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, with_row_bound(text)).unwrap();
+        std::fs::write(path, text).unwrap();
     }
     let care = to.join("siskin/care/imports");
     let hall = to.join("siskin/hall/imports");
@@ -27,16 +25,6 @@ pub(crate) fn write(town: &Town, to: &Path) {
     std::fs::write(hall.join("bookings.csv"), bookings_csv()).unwrap();
     std::fs::write(hall.join("permits.csv"), permits_csv()).unwrap();
     std::fs::write(hall.join("register.csv"), REGISTER).unwrap();
-}
-
-/// A product file with the bound on rows of one unit, once the system knows the key.
-fn with_row_bound(text: &str) -> String {
-    let written = if Feature::RowBound.is_present() {
-        "max_rows_per_unit ="
-    } else {
-        "# max_rows_per_unit ="
-    };
-    text.replace("#rows", written)
 }
 
 macro_rules! templates {

@@ -238,7 +238,7 @@ async fn described(scene: &Scene) -> Result<(), String> {
     for field in batch.schema().fields() {
         for (key, due) in [
             ("guildhall.rule", true),
-            ("guildhall.error", Feature::Noise.is_present()),
+            ("guildhall.error", Feature::ErrorBounds.is_present()),
         ] {
             if due && !field.metadata().contains_key(key) {
                 return Err(format!(

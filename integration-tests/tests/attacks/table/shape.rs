@@ -1,8 +1,7 @@
 //! Asking often, and asking of more rows than there are.
 
 use super::Line;
-use super::Verdict::{Awaits, Clean, Denied, NotTaken, Null, Rule, SameRows, Withheld};
-use crate::town::Feature::RowBound;
+use super::Verdict::{Clean, Denied, NotTaken, Null, Rule, SameRows, Withheld};
 
 const BY_WARD: &str = "SELECT ward, count(DISTINCT person) AS n, sum(weekly_cost) AS s FROM {c} GROUP BY ward ORDER BY ward";
 const OLDER: &str = "SELECT count(DISTINCT person) AS n, sum(hours) AS h FROM {c} WHERE age_band IN ('65-79', '80+')";
@@ -240,7 +239,7 @@ pub(super) const FAN_OUT: &[Line] = &[
     (
         "one person's 300 rows among twelve people",
         "SELECT kind, 12 * 3 + 15 >= count(*) AS bounded, count(*) AS n FROM {v} WHERE ward = 'W3' GROUP BY kind HAVING count(*) > 12 * 3 + 15",
-        Awaits(RowBound, &Withheld),
+        Withheld,
     ),
     (
         "the mean of one person's many rows",

@@ -1,8 +1,7 @@
 //! Asking for one person.
 
 use super::Line;
-use super::Verdict::{Awaits, Denied, Null, Rule, SameAs, Withheld};
-use crate::town::Feature::Dominance;
+use super::Verdict::{Denied, Null, Rule, SameAs, Withheld};
 
 pub(super) const SINGLING_OUT: &[Line] = &[
     (
@@ -217,12 +216,12 @@ pub(super) const SINGLING_OUT: &[Line] = &[
     (
         "a total that is one person's",
         "SELECT count(DISTINCT person) AS n, sum(weekly_cost) AS total FROM {c} WHERE street = 'Gannet Row'",
-        Awaits(Dominance, &Null("total")),
+        Null("total"),
     ),
     (
         "a mean that is one person's",
         "SELECT street, avg(weekly_cost) AS mean FROM {c} WHERE street = 'Gannet Row' GROUP BY street",
-        Awaits(Dominance, &Null("mean")),
+        Null("mean"),
     ),
     (
         "who is in the cells, by a filter on the other side",
