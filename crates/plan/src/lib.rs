@@ -24,3 +24,4 @@ mod semi_join;
 pub mod session;
 mod sides;
 mod split;
+mod yielding;

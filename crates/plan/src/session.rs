@@ -5,6 +5,7 @@
 
 use crate::functions;
 use crate::projections::optimizer_rules;
+use crate::yielding::YieldingJoins;
 use datafusion::catalog::MemoryCatalogProviderList;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
@@ -48,6 +49,7 @@ pub fn bare_builder(config: SessionConfig) -> SessionStateBuilder {
         .with_aggregate_functions(functions::aggregate())
         .with_window_functions(functions::window())
         .with_optimizer_rules(optimizer_rules())
+        .with_physical_optimizer_rule(Arc::new(YieldingJoins))
 }
 
 /// Our planner of `||` and `OVERLAY`, then the engine's planners of expressions. Those that reach for functions
