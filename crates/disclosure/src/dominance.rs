@@ -1,8 +1,8 @@
 //! Dominance: whether one or two units make up so much of a total that it tells of them.
 //!
-//! Both rules are those of ACRO 1.0.2 (`DISCLOSURE.md` section 6), in whole numbers. At these limits whatever fails
-//! the p-ratio fails NK as well; both are kept, since their limits may part. A total whose largest contribution is 0
-//! is all zeros, and safe.
+//! Both rules are those of SACRO's ACRO 1.0.2, with the limits of its `default.yaml`, in whole numbers. At these
+//! limits whatever fails the p-ratio fails NK as well; both are kept, since their limits may part. A total whose
+//! largest contribution is 0 is all zeros, and safe. Where ACRO asks for a person's review, of negatives, we fail.
 
 /// The rules, as a column's metadata names them.
 pub(crate) const RULES: &str = "dominance=2,0.90;p-ratio=0.10";

@@ -7,9 +7,9 @@
 //! Held here is the *cube lane*: the minimum group on distinct units before and after noise, the minimum of
 //! contributors per measure, dominance, cell-key noise, margins with complementary suppression, one shape for what is
 //! empty, unknown or withheld, and a canonical order of cells; and the *ad hoc lane*'s noise ([`dp`], [`AdHocRule`]).
-//! Not held here: the ledger of budgets, and what two products say
-//! together, which is weighed when a product is published. The rules and their sources are in `DISCLOSURE.md`;
-//! [`ons`] has the Office for National Statistics' own form of cell keys, for conformance.
+//! Not held here: the ledger of budgets, and what two products say together, which is weighed when a product is
+//! published. Each module names its sources; [`ons`] has the Office for National Statistics' own form of cell keys,
+//! for conformance.
 //!
 //! The differential test of gate and margins against a slow reference runs 10,000 cases; its long form is
 //! `GUILDHALL_CASES=1000000 cargo test -p guildhall-disclosure --release -- differential`.

@@ -32,7 +32,7 @@
 //! **Bridges.** Lines are weighed one at a time. From two dimensions on, withheld cells form cycles, and where one
 //! cell alone joins two cycles (a bridge), adding and subtracting all lines around one of them leaves that cell:
 //! exactly, if there were no noise. There is: such a sum has 8 terms at least, a standard deviation of about 4.9.
-//! Patterns without bridges are what tau-ARGUS finds; the best of them is NP-hard (`DISCLOSURE.md` section 5).
+//! Patterns without bridges are what tau-ARGUS finds; the best of them is NP-hard to find.
 //!
 //! **Sparse cubes.** A parent with one child that has units is that child, whose value so is published with it, even
 //! if the child's own cell is withheld; then it hides nothing of its other lines. Who also knows which combinations

@@ -4,9 +4,9 @@
 //! [`PTable`] at an index that a keyed hash makes of the cell key and the count. So the same set of units gives
 //! the same noise in every answer, whatever the statement, and averaging repeated answers gains nothing.
 //!
-//! The keys are 64 bits under HMAC-SHA256, so unlike ONS's 8-bit record keys they cannot be solved for from known
-//! cells (`DISCLOSURE.md`, section 4). What this does not stop is a free grammar: a cell asked with and without one
-//! person differs for sure. Only answers of the cube lane may be perturbed like this.
+//! The keys are 64 bits under HMAC-SHA256. ONS's have 8 bits, and the noise of each known cell is a linear equation in
+//! them modulo 256; these cannot be solved for. What this does not stop is a free grammar: a cell asked with and
+//! without one person differs for sure. Only answers of the cube lane may be perturbed like this.
 
 use crate::ptable::PTable;
 use ring::hmac;

@@ -1,7 +1,7 @@
 //! Cell-key perturbation as the Office for National Statistics has it, for conformance.
 //!
-//! Rule 1 of `DISCLOSURE.md`: `cell-key-perturbation` 3.1.0, in its SQL form, which counts a NULL category and a
-//! missing record key as the data has them. Guildhall's own cube lane keeps the idea and not the form: see
+//! `cell-key-perturbation` 3.1.0 (github.com/ONSdigital/cell-key-perturbation) in its SQL form: a NULL category is a
+//! category, a missing record key adds nothing, and a pair without a row in the table does not move. Guildhall's own cube lane keeps the idea and not the form: see
 //! [`Noise`](crate::Noise).
 
 use std::collections::HashMap;

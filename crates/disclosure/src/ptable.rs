@@ -2,7 +2,7 @@
 //!
 //! Of all distributions over the allowed steps with mean 0 and the asked variance, each row is the one of maximum
 //! entropy, so it promises nothing else: `p_d` is proportional to `exp(a d + b d²)` (Giessing 2016; the `ptable`
-//! package of the European Statistical System). `DISCLOSURE.md` section 3 has the vectors that the tests hold.
+//! package of the European Statistical System).
 
 use std::fmt;
 use std::sync::LazyLock;

@@ -2,8 +2,8 @@
 
 use crate::reference::{Row, Shape, World};
 use crate::tests::still;
-use crate::{Axis, Cuboid, Pattern, ReleaseError};
-use arrow::array::RecordBatch;
+use crate::{Axis, Cuboid, Gate, Pattern, ReleaseError, Rule};
+use arrow::array::{Array, RecordBatch};
 
 #[test]
 fn a_lone_failing_cell_takes_the_smallest_beside_it() {
@@ -45,6 +45,19 @@ fn what_lies_in_a_withheld_row_is_withheld() {
 #[test]
 fn a_table_below_the_minimum_shows_nothing() {
     assert_eq!(shown(&[&[4, 5]]), [[false, false]]);
+}
+
+#[test]
+fn a_cell_in_which_nobody_has_a_value_takes_no_total_with_it() {
+    let mut world = grid(&[&[12, 20, 30]]);
+    world
+        .rows
+        .iter_mut()
+        .filter(|r| r.at[1] > 0)
+        .for_each(|r| r.value = Some(5));
+    let out = released(&world);
+    let sums = out.column_by_name("sum").unwrap();
+    assert_eq!((out.num_rows(), sums.null_count()), (3, 1));
 }
 
 #[test]
@@ -121,17 +134,7 @@ fn grid(rows: &[&[usize]]) -> World {
 /// Which cells of [`grid`] show their count.
 fn shown<const N: usize>(rows: &[&[usize]]) -> Vec<[bool; N]> {
     let world = grid(rows);
-    let cube = world.cube();
-    let fixed = [None, None];
-    let finest: Vec<_> = cube
-        .cells
-        .iter()
-        .filter(|(c, _)| c.levels == [1, 1])
-        .collect();
-    let batch = world.answer(&finest, &fixed);
-    let rule = world.rule(world.pattern(&cube, 0), &fixed);
-    let mut gate = crate::Gate::new(crate::Rule::Cells(rule), batch.schema()).unwrap();
-    let out = gate.release(&batch).unwrap().into_batch();
+    let out = released(&world);
     let mut shown = vec![[false; N]; rows.len()];
     for row in 0..out.num_rows() {
         let text =
@@ -141,4 +144,14 @@ fn shown<const N: usize>(rows: &[&[usize]]) -> Vec<[bool; N]> {
         shown[r][c] = true;
     }
     shown
+}
+
+/// The answer by both axes.
+fn released(world: &World) -> RecordBatch {
+    let (cube, fixed) = (world.cube(), [None, None]);
+    let cells = cube.cells.iter().filter(|(c, _)| c.levels == [1, 1]);
+    let batch = world.answer(&cells.collect::<Vec<_>>(), &fixed);
+    let rule = world.rule(world.pattern(&cube, 0), &fixed);
+    let mut gate = Gate::new(Rule::Cells(rule), batch.schema()).unwrap();
+    gate.release(&batch).unwrap().into_batch()
 }

@@ -1,4 +1,4 @@
-//! The perturbation table against the vectors of `DISCLOSURE.md` section 3, and against what it has to keep.
+//! The perturbation table against `vectors/ptable.csv`, and against what it has to keep.
 
 use crate::{PTable, PTableError, PTableSpec};
 
