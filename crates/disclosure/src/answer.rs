@@ -2,7 +2,7 @@
 
 use crate::canonical;
 use crate::cells::{CellColumn, CellRule, CellValue};
-use crate::facts::{Statistic, Weighed};
+use crate::facts::{Facts, Statistic, Weighed};
 use crate::release::ReleaseError;
 use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, Float64Array, Int64Array, RecordBatch, StringArray,
@@ -16,6 +16,16 @@ use std::sync::Arc;
 const PERTURBED: &str = "perturbed";
 /// What it says of one that was kept back.
 const SUPPRESSED: &str = "suppressed";
+
+/// The shape of an answer of cells: known before anything is computed, since it says nothing of the data.
+#[must_use]
+pub fn schema_of(facts: &Facts, columns: &[CellColumn], cell_status: bool) -> SchemaRef {
+    let fields = columns.iter().flat_map(|column| {
+        let status = cell_status.then(|| column.status_field()).flatten();
+        [Some(column.field(facts)), status].into_iter().flatten()
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
 
 /// A rule that fits the shape it was checked against.
 #[derive(Debug)]
@@ -31,13 +41,7 @@ impl CheckedCells {
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
-        let fields = self.0.columns.iter().flat_map(|column| {
-            let status = self.0.cell_status.then(|| column.status_field()).flatten();
-            [Some(column.field(&self.0.facts)), status]
-                .into_iter()
-                .flatten()
-        });
-        Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+        schema_of(&self.0.facts, &self.0.columns, self.0.cell_status)
     }
 
     /// The columns that leave, and how many cells.

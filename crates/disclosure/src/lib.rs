@@ -35,6 +35,7 @@ mod release;
 mod tests;
 
 pub use adhoc::{AdHocColumn, AdHocRule, AdHocValue, Draws, Grid};
+pub use answer::schema_of;
 pub use cells::{CellColumn, CellRule, CellValue};
 pub use facts::{Facts, Members, Total};
 pub use margins::{Axis, Coordinate, Cuboid, Margins, Pattern};

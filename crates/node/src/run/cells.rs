@@ -9,12 +9,18 @@ use super::patterns::Known;
 use arrow::array::{ArrayRef, RecordBatch, Scalar, StringArray};
 use arrow::compute::kernels::cmp::eq;
 use arrow::compute::{cast, filter_record_batch};
+use arrow::datatypes::SchemaRef;
 use arrow::error::ArrowError;
 use datafusion::common::DataFusionError;
 use datafusion::logical_expr::LogicalPlan;
-use guildhall_disclosure::{Axis, CellColumn, CellRule, CellValue, Coordinate, Facts, Margins};
+use guildhall_disclosure::{
+    Axis, CellColumn, CellRule, CellValue, Coordinate, Facts, Margins, schema_of,
+};
 use guildhall_plan::cube::{AxisPlace, CubeAgg, CubeAxis, CubeFilter, CubeLevel, CubeQuery};
 use std::sync::Arc;
+
+/// Whether each value has a companion that says what was done to it. Nobody can ask for them yet.
+const CELL_STATUS: bool = false;
 
 /// A question of cells over the relation of its product.
 #[derive(Debug)]
@@ -38,6 +44,11 @@ pub(crate) struct Asked {
 }
 
 impl Asked {
+    /// The shape of the answer.
+    pub(crate) fn schema(&self) -> SchemaRef {
+        schema_of(&self.facts, &self.columns, CELL_STATUS)
+    }
+
     /// The cells that were asked for, and the rule they are weighed by.
     pub(crate) fn of(self, known: &Known) -> Result<(RecordBatch, CellRule), ArrowError> {
         let mut cells = known.cells.clone();
@@ -58,7 +69,7 @@ impl Asked {
                 pattern: Arc::clone(&known.pattern),
                 coordinates: self.coordinates,
             },
-            cell_status: false,
+            cell_status: CELL_STATUS,
         };
         Ok((cells.project(&columns)?, rule))
     }

@@ -278,6 +278,10 @@ impl Runner {
         let key = PatternKey::of(&cells, &layout, products);
         let shelved = self.patterns.place(key);
         let (mut lattice_tables, places, more) = cells.lattice(&relation)?;
+        if shelved.initialized() {
+            // It reads whatever the coarser ones do, and none will be computed.
+            lattice_tables.retain(|t| cells::is_finest(&t.levels));
+        }
         for table in &mut lattice_tables {
             table.plan = self.engine.optimise(&total(table.plan.clone())?)?;
         }
@@ -389,6 +393,7 @@ impl Runner {
     /// Starts the work; what it releases comes out of the answer.
     async fn start(&self, keyed: Keyed, turn: stream::Turn) -> Result<Answer, RunError> {
         let Keyed { grant, work } = keyed;
+        let (fragment, longest) = (grant.fragment, self.longest);
         let (rows, gate, privacy) = match work {
             PlannedWork::Rows(plan) => {
                 let (physical, context) = self.engine.physical(&plan).await?;
@@ -396,9 +401,14 @@ impl Runner {
                 (execute_stream(physical, context)?, gate, Privacy::Rows)
             }
             PlannedWork::Cells(cells) => {
-                let (cells, rule) = self.cells(cells).await?;
-                let gate = Gate::new(Rule::Cells(rule), cells.schema())?;
-                (stream::once(cells), gate, Privacy::Cells)
+                let whole = stream::Whole {
+                    schema: cells.asked.schema(),
+                    cells: Box::pin(cells.found(self.engine.clone())),
+                    fragment,
+                    longest,
+                    turn,
+                };
+                return Ok(whole.start());
             }
             PlannedWork::AdHoc(work) => {
                 let (physical, context) = self.engine.physical(&work.plan).await?;
@@ -410,27 +420,11 @@ impl Runner {
             rows,
             gate,
             privacy,
-            fragment: grant.fragment,
-            longest: self.longest,
+            fragment,
+            longest,
             turn,
         };
         Ok(work.start())
-    }
-
-    /// The cells that were asked for, and how they are weighed.
-    async fn cells(&self, planned: PlannedCells) -> Result<(RecordBatch, CellRule), RunError> {
-        let PlannedCells {
-            asked,
-            shelved,
-            lattice,
-        } = planned;
-        let known = shelved.get_or_try_init(|| lattice.work_out(&self.engine));
-        let known = tokio::time::timeout(self.longest, known).await;
-        let seconds = self.longest.as_secs();
-        let known = known.map_err(|_| RunError::TooLong { seconds })??;
-        asked
-            .of(known)
-            .map_err(|source| RunError::Encode { source })
     }
 
     fn refused(
@@ -538,6 +532,16 @@ struct PlannedCells {
     asked: cells::Asked,
     shelved: patterns::Shelved,
     lattice: Lattice,
+}
+
+impl PlannedCells {
+    /// The cells that were asked for, and how they are weighed; worked out if nobody has yet.
+    async fn found(self, engine: Engine) -> Result<(RecordBatch, CellRule), RunError> {
+        let work_out = || self.lattice.work_out(&engine);
+        let known = self.shelved.get_or_try_init(work_out).await?;
+        let cells = self.asked.of(known);
+        cells.map_err(|source| RunError::Encode { source })
+    }
 }
 
 impl PlannedWork {

@@ -8,11 +8,12 @@ use crate::error::{Privacy, RunError};
 use crate::wire::Encoder;
 use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use datafusion::error::DataFusionError;
 use datafusion::physical_plan::SendableRecordBatchStream;
-use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
-use guildhall_disclosure::Gate;
+use guildhall_disclosure::{CellRule, Gate, Rule};
 use guildhall_model::Digest;
 use guildhall_proto::node::v1::ArrowMessage;
 use guildhall_telemetry::spawn;
@@ -65,13 +66,6 @@ impl Turns {
     }
 }
 
-/// A stream of one batch.
-pub(super) fn once(batch: RecordBatch) -> SendableRecordBatchStream {
-    let schema = batch.schema();
-    let one = futures::stream::once(std::future::ready(Ok(batch)));
-    Box::pin(RecordBatchStreamAdapter::new(schema, one))
-}
-
 /// Rows that are ready to be computed, and the gate they go through.
 pub(crate) struct Work {
     pub(crate) rows: SendableRecordBatchStream,
@@ -122,6 +116,77 @@ impl Work {
             ended: false,
         }
     }
+}
+
+/// Cells that are found all at once, and the rule they are weighed by.
+pub(crate) struct Whole {
+    pub(crate) schema: SchemaRef,
+    pub(crate) cells: BoxFuture<'static, Result<(RecordBatch, CellRule), RunError>>,
+    pub(crate) fragment: Digest,
+    pub(crate) longest: Duration,
+    pub(crate) turn: Turn,
+}
+
+impl Whole {
+    /// Starts to look for them. The schema goes ahead: to work a lattice out may take longer than a caller waits
+    /// for a first word.
+    pub(crate) fn start(self) -> Answer {
+        let Self {
+            schema,
+            cells,
+            fragment,
+            longest,
+            turn,
+        } = self;
+        let (messages, answer) = mpsc::channel(MESSAGES_AHEAD);
+        let (encoder, first) = Encoder::new(&schema);
+        // There is room for it: the channel is new.
+        let _ = messages.try_send(Ok(Part::Message(first)));
+        spawn(async move {
+            let _turn = turn;
+            let released = async {
+                let released = tokio::time::timeout(longest, release_whole(cells, encoder)).await;
+                let seconds = longest.as_secs();
+                released.map_err(|_| RunError::TooLong { seconds })?
+            };
+            let released = tokio::select! {
+                () = messages.closed() => return,
+                released = released => released,
+            };
+            let last = match released {
+                Ok(full) => {
+                    send(&messages, full).await;
+                    Ok(Part::End)
+                }
+                Err(error) => {
+                    error.log(Privacy::Cells, &fragment);
+                    Err(error.status(Privacy::Cells, &fragment))
+                }
+            };
+            // Nobody may be listening any more.
+            let _ = messages.send(last).await;
+        });
+        Answer {
+            parts: answer,
+            fragment,
+            privacy: Privacy::Cells,
+            ended: false,
+        }
+    }
+}
+
+/// The messages of cells that are weighed once, all together.
+async fn release_whole(
+    cells: BoxFuture<'static, Result<(RecordBatch, CellRule), RunError>>,
+    mut encoder: Encoder,
+) -> Result<Vec<ArrowMessage>, RunError> {
+    let (cells, rule) = cells.await?;
+    let mut gate = Gate::new(Rule::Cells(rule), cells.schema())?;
+    let released = gate.release(&cells)?;
+    let encode = |source| RunError::Encode { source };
+    let mut full = encoder.push(released).map_err(encode)?;
+    full.extend(encoder.finish().map_err(encode)?);
+    Ok(full)
 }
 
 /// What the engine gives: a batch, or `None` when it has no more. A channel that just closes has broken off.
