@@ -11,6 +11,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::{BinaryExpr, Cast, Expr, LogicalPlan, Operator, TryCast, lit};
 use proptest::prelude::*;
+use std::collections::BTreeSet;
 use std::sync::OnceLock;
 
 fn state() -> &'static SessionState {
@@ -153,6 +154,14 @@ fn question(keys: &[&str], limits: &[&str], told: &[&str], wrapped: bool) -> Str
     sql
 }
 
+/// How many dimensions the parts of a question name.
+fn dimensions<'a>(parts: impl Iterator<Item = &'a &'a str>) -> usize {
+    let named = |part: &'a &'a str| part.split(|c: char| !c.is_alphanumeric());
+    let words: BTreeSet<&str> = parts.flat_map(named).collect();
+    let all = ["ward", "blue", "zone", "started", "day"];
+    all.iter().filter(|d| words.contains(**d)).count()
+}
+
 fn some(of: &'static [&'static str], least: usize) -> impl Strategy<Value = Vec<&'static str>> {
     proptest::sample::subsequence(of, least..=of.len().min(3))
 }
@@ -269,7 +278,11 @@ proptest! {
     ) {
         let sql = question(&keys, &limits, &told, wrapped);
         let plan = aggregation(runtime().block_on(analysed(state(), &sql)).unwrap());
-        prop_assert!(sound(&plan), "{sql}");
+        match recognise(&plan, &sessions()) {
+            // The tables that cells of five dimensions lie in are more than are weighed together.
+            Err(r) if dimensions(keys.iter().chain(&limits)) == 5 => prop_assert_eq!(r.rule, "cube.keys", "{}", sql),
+            _ => prop_assert!(sound(&plan), "{sql}"),
+        }
     }
 
     #[test]
