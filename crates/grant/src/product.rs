@@ -94,7 +94,7 @@ pub struct Dimension {
 }
 
 /// A coarser grouping of a dimension.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RollUp {
     /// Its name.
     pub name: String,
@@ -103,7 +103,7 @@ pub struct RollUp {
 }
 
 /// How a roll-up groups.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum RollUpKind {
     /// By a unit of `date_trunc`.
     DateTrunc(String),

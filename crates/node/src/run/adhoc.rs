@@ -8,6 +8,7 @@
 use super::facts::{CellFacts, internal, numbered, plain};
 use super::functions::record_key;
 use super::guarded::guarded;
+use super::patterns::snapshot;
 use super::total::total;
 use crate::engine::Engine;
 use crate::error::RunError;
@@ -46,7 +47,6 @@ pub(super) struct AdHoc<'a> {
 }
 
 /// A free question that is ready to be charged, and then run.
-#[derive(Debug)]
 pub(crate) struct PlannedAdHoc {
     pub(super) plan: LogicalPlan,
     pub(super) rule: AdHocRule,
@@ -245,23 +245,6 @@ fn guard(plan: LogicalPlan, engine: &Engine) -> Result<LogicalPlan, DataFusionEr
     let input = Arc::unwrap_or_clone(filter.input);
     let predicate = guarded(filter.predicate, input.schema(), &engine.state())?;
     LogicalPlanBuilder::from(input).filter(predicate)?.build()
-}
-
-/// The digest of the data as it stands.
-fn snapshot(datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>) -> Digest {
-    let mut text = Vec::new();
-    let mut put = |bytes: &[u8]| {
-        text.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-        text.extend_from_slice(bytes);
-    };
-    for (name, dataset) in datasets {
-        let manifest = dataset.manifest();
-        put(name.as_str().as_bytes());
-        put(&manifest.version.to_le_bytes());
-        put(&manifest.parts.len().to_le_bytes());
-        manifest.parts.iter().for_each(|p| put(p.digest.as_bytes()));
-    }
-    Digest::of(&text)
 }
 
 /// The digest of all that an answer is a function of: question, data, secret, bounds and cost.

@@ -30,8 +30,7 @@ pub(super) struct Cells<'a> {
     pub(super) axes: Vec<CubeAxis>,
 }
 
-/// How an answer is taken from the cells of the finest table, and weighed.
-#[derive(Debug)]
+/// How an answer is taken from the cells of the finest table, and weighed. It holds literals: it is not to be printed.
 pub(crate) struct Asked {
     facts: Facts,
     /// Columns of the finest table: the keys of the answer, and the first of the facts.
@@ -53,9 +52,9 @@ impl Asked {
     pub(crate) fn of(self, known: &Known) -> Result<(RecordBatch, CellRule), ArrowError> {
         let mut cells = known.cells.clone();
         for (column, value) in &self.filters {
-            let column = cells.column(*column);
-            let value = cast(value, column.data_type())?;
-            let meets = eq(column, &Scalar::new(value))?;
+            // The column as the literal is: a literal that is cut to the column's type might meet another value.
+            let column = cast(cells.column(*column), value.data_type())?;
+            let meets = eq(&column, &Scalar::new(value))?;
             cells = filter_record_batch(&cells, &meets)?;
         }
         let facts = self.first_fact..cells.num_columns();

@@ -275,7 +275,7 @@ impl Runner {
         // Invariant: nothing that rows hold makes a question of cells fail.
         let total = |plan| total::total(self.engine.analysed(plan)?);
         let layout = cells.facts.layout()?;
-        let key = PatternKey::of(&cells, &layout, products);
+        let key = PatternKey::of(&cells, &layout, served);
         let shelved = self.patterns.place(key);
         let (mut lattice_tables, places, more) = cells.lattice(&relation)?;
         if shelved.initialized() {
@@ -496,7 +496,6 @@ fn entry(admitted: &AdmittedFragment, peer: &PeerId, decision: Decision) -> Entr
 struct Permitted(AdmittedFragment);
 
 /// An optimised plan over this node's datasets, without keys.
-#[derive(Debug)]
 struct Planned {
     grant: FreshGrant,
     work: PlannedWork,
@@ -505,18 +504,15 @@ struct Planned {
 }
 
 /// A plan whose cost, if it has one, is debited.
-#[derive(Debug)]
 struct Paid(Planned);
 
 /// Work whose tables hold the keys lent for it.
-#[derive(Debug)]
 struct Keyed {
     grant: FreshGrant,
     work: PlannedWork,
 }
 
 /// What is to be run.
-#[derive(Debug)]
 enum PlannedWork {
     /// One plan, whose rows leave.
     Rows(LogicalPlan),
@@ -527,7 +523,6 @@ enum PlannedWork {
 }
 
 /// How an answer of cells is found.
-#[derive(Debug)]
 struct PlannedCells {
     asked: cells::Asked,
     shelved: patterns::Shelved,

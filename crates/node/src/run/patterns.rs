@@ -6,18 +6,21 @@
 //! version of the product, is another lattice.
 
 use super::cells::{Cells, Table, is_finest};
-use super::expand::ServedProducts;
 use super::facts::internal;
 use crate::engine::Engine;
 use crate::error::RunError;
+use crate::product::Served;
 use arrow::array::RecordBatch;
 use arrow::error::ArrowError;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
 use guildhall_disclosure::{Axis, Cuboid, Facts, Pattern};
-use guildhall_model::{DatasetName, ProductRef};
+use guildhall_model::{DatasetName, Digest, ProductRef};
+use guildhall_plan::cube::CubeLevel;
+use guildhall_store::SealedDataset;
 use std::collections::{BTreeMap, HashMap};
+use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
 
@@ -28,21 +31,28 @@ const KEPT_BYTES: usize = 256 << 20;
 /// The most cells of one table: beyond it hardly any stands on more than one unit.
 const MAX_CELLS: usize = 2_000_000;
 
-/// What is known of a lattice.
-#[derive(Debug)]
+/// What is known of a lattice. `Debug` shows its shape.
 pub(crate) struct Known {
     pub(crate) pattern: Arc<Pattern>,
     /// Every cell of the finest table with its facts.
     pub(crate) cells: RecordBatch,
 }
 
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known")
+            .field("columns", &self.cells.num_columns())
+            .finish_non_exhaustive()
+    }
+}
+
 /// What a pattern depends on: the data as it stands, and the lattice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PatternKey {
     product: ProductRef,
-    version: u32,
-    datasets: Vec<(DatasetName, u32)>,
-    axes: String,
+    definition: Digest,
+    snapshot: Digest,
+    axes: Vec<Vec<CubeLevel>>,
     totals: Vec<String>,
 }
 
@@ -67,20 +77,14 @@ impl Patterns {
 }
 
 impl PatternKey {
-    /// What the pattern of `cells` over `products` depends on.
-    pub(super) fn of(cells: &Cells<'_>, facts: &Facts, products: &ServedProducts) -> Self {
+    /// What the pattern of `cells` over a product that is `served` depends on.
+    pub(super) fn of(cells: &Cells<'_>, facts: &Facts, served: &Served) -> Self {
         let product = cells.facts.product;
-        let datasets: BTreeMap<DatasetName, u32> = products
-            .values()
-            .flat_map(|s| s.datasets())
-            .map(|(name, dataset)| (name.clone(), dataset.manifest().version))
-            .collect();
-        let axes: Vec<_> = cells.axes.iter().map(|a| &a.levels).collect();
         Self {
             product: product.product_ref(),
-            version: product.version,
-            datasets: datasets.into_iter().collect(),
-            axes: format!("{axes:?}"),
+            definition: product.definition,
+            snapshot: snapshot(served.datasets()),
+            axes: cells.axes.iter().map(|a| a.levels.clone()).collect(),
             totals: facts.totals.iter().map(|t| t.id.clone()).collect(),
         }
     }
@@ -147,4 +151,21 @@ impl Lattice {
 
 fn encodable(batch: Result<RecordBatch, ArrowError>) -> Result<RecordBatch, RunError> {
     batch.map_err(|source| RunError::Encode { source })
+}
+
+/// The digest of the data as it stands.
+pub(super) fn snapshot(datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>) -> Digest {
+    let mut text = Vec::new();
+    let mut put = |bytes: &[u8]| {
+        text.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
+        text.extend_from_slice(bytes);
+    };
+    for (name, dataset) in datasets {
+        let manifest = dataset.manifest();
+        put(name.as_str().as_bytes());
+        put(&manifest.version.to_le_bytes());
+        put(&manifest.parts.len().to_le_bytes());
+        manifest.parts.iter().for_each(|p| put(p.digest.as_bytes()));
+    }
+    Digest::of(&text)
 }

@@ -99,22 +99,9 @@ impl Work {
                 Privacy::Rows => release_rows(computed, gate, encoder, &messages).await,
                 Privacy::Cells => release_cells(computed, gate, encoder, &messages).await,
             };
-            let last = match released {
-                Ok(()) => Ok(Part::End),
-                Err(error) => {
-                    error.log(privacy, &fragment);
-                    Err(error.status(privacy, &fragment))
-                }
-            };
-            // Nobody may be listening any more.
-            let _ = report.send(last).await;
+            end(released, privacy, &fragment, &report).await;
         });
-        Answer {
-            parts: answer,
-            fragment,
-            privacy,
-            ended: false,
-        }
+        Answer::of(answer, fragment, privacy)
     }
 }
 
@@ -153,25 +140,16 @@ impl Whole {
                 () = messages.closed() => return,
                 released = released => released,
             };
-            let last = match released {
+            let sent = match released {
                 Ok(full) => {
                     send(&messages, full).await;
-                    Ok(Part::End)
+                    Ok(())
                 }
-                Err(error) => {
-                    error.log(Privacy::Cells, &fragment);
-                    Err(error.status(Privacy::Cells, &fragment))
-                }
+                Err(error) => Err(error),
             };
-            // Nobody may be listening any more.
-            let _ = messages.send(last).await;
+            end(sent, Privacy::Cells, &fragment, &messages).await;
         });
-        Answer {
-            parts: answer,
-            fragment,
-            privacy: Privacy::Cells,
-            ended: false,
-        }
+        Answer::of(answer, fragment, Privacy::Cells)
     }
 }
 
@@ -235,6 +213,21 @@ async fn next(computed: &mut mpsc::Receiver<Computed>) -> Computed {
 }
 
 type Messages = mpsc::Sender<Result<Part, Status>>;
+
+/// Says that the answer is whole, or what a caller may learn of why it is not.
+async fn end(
+    released: Result<(), RunError>,
+    privacy: Privacy,
+    fragment: &Digest,
+    messages: &Messages,
+) {
+    let last = released.map(|()| Part::End).map_err(|error| {
+        error.log(privacy, fragment);
+        error.status(privacy, fragment)
+    });
+    // Nobody may be listening any more.
+    let _ = messages.send(last).await;
+}
 
 async fn release_rows(
     mut computed: mpsc::Receiver<Computed>,
@@ -318,6 +311,17 @@ pub(crate) struct Answer {
     fragment: Digest,
     privacy: Privacy,
     ended: bool,
+}
+
+impl Answer {
+    fn of(parts: mpsc::Receiver<Result<Part, Status>>, fragment: Digest, privacy: Privacy) -> Self {
+        Self {
+            parts,
+            fragment,
+            privacy,
+            ended: false,
+        }
+    }
 }
 
 impl Stream for Answer {

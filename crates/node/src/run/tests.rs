@@ -215,6 +215,31 @@ async fn what_the_authority_does_not_lend_is_not_read() {
 }
 
 #[tokio::test]
+async fn cells_that_are_known_are_told_only_to_whom_keys_are_lent() {
+    let mut node = TestNode::parking().await;
+    let first = node.cells(KINSON).await.unwrap();
+    let asked = node.authority.columns_asked();
+    node.authority.asked.lock().unwrap().clear();
+    assert_eq!(node.cells(KINSON).await.unwrap(), first);
+    assert_eq!(node.authority.columns_asked(), asked, "the same keys again");
+    node.runner.authority = std::sync::Arc::new(crate::testing::FakeAuthority::refusing());
+    let (code, text) = refused(node.cells(KINSON).await);
+    assert_eq!(code, Code::PermissionDenied);
+    assert_eq!(text, "the authority lends no keys for this grant");
+}
+
+#[tokio::test]
+async fn what_holds_cells_or_literals_does_not_print_them() {
+    let node = TestNode::parking().await;
+    node.cells(KINSON).await.unwrap();
+    let printed = format!("{:?}", node.runner);
+    assert!(
+        printed.contains("Known") && !printed.contains("Kinson"),
+        "{printed}"
+    );
+}
+
+#[tokio::test]
 async fn an_authority_that_is_away_is_named() {
     let node = TestNode::parking().await;
     let fragment = node

@@ -23,7 +23,7 @@ pub struct CubeAxis {
 }
 
 /// How finely an axis is told apart: a dimension, and how its values are taken together.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct CubeLevel {
     /// The dimension.
     pub column: ColumnName,
@@ -32,7 +32,7 @@ pub struct CubeLevel {
 }
 
 /// How a dimension's values are taken together.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum LevelBy {
     /// Each alone.
     Value,
