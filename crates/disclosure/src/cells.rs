@@ -59,7 +59,8 @@ pub enum CellValue {
     },
     /// The distinct units of the cell, with the noise of their count.
     Units,
-    /// A total with its noise, one step of which is 5 % of the largest contribution and one in the last digit at least.
+    /// A total with the noise of its contributors' count times its mean contribution, and with noise of its own, one step
+    /// of which is 5 % of the largest contribution and one in the last digit at least.
     Sum {
         /// Which total.
         total: usize,
@@ -124,8 +125,12 @@ impl CellValue {
         match self {
             Self::Key { .. } => "none".to_owned(),
             Self::Units => facts.units_error(),
-            Self::Sum { .. } => facts.sum_error(),
-            Self::Mean { .. } => format!("its sum and its count each {}", facts.sum_error()),
+            Self::Sum { total } => facts.sum_error(total),
+            Self::Mean { sum, count } => format!(
+                "its sum {}, its count {}, after the noise that they have in common",
+                facts.own_error(sum),
+                facts.own_error(count)
+            ),
         }
     }
 }

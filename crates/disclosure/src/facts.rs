@@ -48,9 +48,12 @@ pub struct Total {
     pub second: usize,
     /// How many contributors are below 0; an integer.
     pub negatives: usize,
+    /// Whether every contribution is 1 by what the product declares, not by what the data happen to be: such a total is
+    /// the count of its contributors, and has that count's noise alone.
+    pub ones: bool,
 }
 
-/// The share of the largest contribution that one step of noise moves a sum by: one part in so many.
+/// The share of the largest contribution that one step of a sum's own noise moves it by: one part in so many.
 const STEP_PARTS: i128 = 20;
 /// No decimal of 38 digits reaches this.
 const TOO_LARGE: i128 = 10_i128.pow(DECIMAL128_MAX_PRECISION as u32);
@@ -83,12 +86,29 @@ impl Facts {
     }
 
     /// How far a released sum may be from the true one.
-    pub(crate) fn sum_error(&self) -> String {
+    pub(crate) fn sum_error(&self, total: usize) -> String {
+        let shared = self.units_error();
+        match self.is_count(total) {
+            true => shared,
+            false => format!("{shared} mean contributions and {}", self.own_error(total)),
+        }
+    }
+
+    /// How far a total's own noise may move it, after clamping.
+    pub(crate) fn own_error(&self, total: usize) -> String {
         let most = self.noise.table.most();
         let percent = u64::from(most) * 5;
-        format!(
-            "at most {percent}% of the largest contribution, or {most} in the last digit if that is more, after clamping"
-        )
+        match self.is_count(total) {
+            true => "none".to_owned(),
+            false => format!(
+                "at most {percent}% of the largest contribution, or {most} in the last digit if that is more"
+            ),
+        }
+    }
+
+    /// Whether a total is the count of its contributors by declaration.
+    fn is_count(&self, total: usize) -> bool {
+        self.totals.get(total).is_some_and(|t| t.ones)
     }
 }
 
@@ -270,20 +290,29 @@ impl<'a> Weighed<'a> {
     }
 
     /// The total with its noise, in units of its last digit.
+    ///
+    /// The count's noise goes into every total, as if so many mean contributors were more or fewer: so a total of parts
+    /// that are nearly equal tells no more of how many they are than the count does, however many such totals there are.
+    /// A total's own noise, a share of the largest contribution, hides what one contributor gives.
     pub(crate) fn published_total(&self, total: usize, row: usize) -> Option<i128> {
         let amounts = self.totals.get(total)?;
         let id = &self.facts.totals.get(total)?.id;
         let n = number(&amounts.members.counts, row)?;
         let key_sum = number(&amounts.members.key_sums, row)?;
         let noise = &self.facts.noise;
-        let step = noise
+        let own = noise
             .table
             .noise(n, noise.secret.index(TOTAL, id, key_sum, n));
         let amount = amounts.amount(row)?;
-        let size = (amount.largest / STEP_PARTS).max(1);
+        let size = match self.facts.is_count(total) {
+            true => 0,
+            false => (amount.largest / STEP_PARTS).max(1),
+        };
+        let shared = mean_parts(amount.sum, self.step(&amounts.members, row)?, n)?;
         let moved = amount
             .sum
-            .checked_add(size.checked_mul(i128::from(step))?)?;
+            .checked_add(shared)?
+            .checked_add(size.checked_mul(i128::from(own))?)?;
         (-TOO_LARGE < moved && moved < TOO_LARGE).then_some(moved)
     }
 
@@ -313,6 +342,13 @@ impl<'a> Weighed<'a> {
         number(&sets.key_sums, row)?;
         Some(self.facts.noise.table.noise(n, *sets.indices.get(row)?))
     }
+}
+
+/// So many times the mean of `n` contributions, to the nearest whole, halves up.
+fn mean_parts(sum: i128, times: i64, n: u64) -> Option<i128> {
+    let n = i128::from(n.max(1));
+    let twice = sum.checked_mul(i128::from(times))?.checked_mul(2)?;
+    twice.checked_add(n)?.checked_div_euclid(n.checked_mul(2)?)
 }
 
 /// What is published of a cell: the count of its units, or one of its totals.

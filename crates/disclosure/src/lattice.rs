@@ -5,7 +5,7 @@ use crate::facts::{Facts, Statistic, Weighed};
 use crate::lines::{Line, Lines};
 use crate::margins::{Axis, Cuboid};
 use crate::release::ReleaseError;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 /// All cuboids of a cube, each of the layout that its levels ask for.
 pub(crate) struct Lattice<'a> {
@@ -54,10 +54,11 @@ impl<'a> Lattice<'a> {
 
     /// What is shown of each cell of the finest cuboid: the count of units, then each total.
     pub(crate) fn withhold(&self) -> Result<HashMap<Vec<u8>, Box<[bool]>>, ReleaseError> {
+        let domains = Domains::of(self.axes, &self.cuboids)?;
         let mut done: HashMap<&[usize], Table<'a>> = HashMap::new();
         for cuboid in &self.cuboids {
             let mut table = Table::open(self.facts, self.axes, cuboid)?;
-            let hidden = table.lines(&done)?.withhold();
+            let hidden = table.lines(&done, &domains)?.withhold();
             table.hidden = hidden;
             done.insert(&cuboid.levels, table);
         }
@@ -111,10 +112,67 @@ pub(crate) struct Table<'a> {
 
 /// One axis moved one step coarser.
 struct Step {
+    /// The axis, its level and the level it moves to.
+    along: Along,
     /// The levels of the cuboid it leads to.
     levels: Vec<usize>,
     /// The name there of each row's parent.
     parents: Vec<Vec<u8>>,
+    /// The parent's value on the axis that moves; the same for all if that is rolled up to all.
+    above: Vec<Vec<u8>>,
+}
+
+/// An axis, one of its levels and one that this nests in.
+type Along = (usize, usize, usize);
+
+/// The values that each axis has below each of its coarser values: those that are declared, and those that are anywhere
+/// in the data.
+struct Domains(HashMap<Along, BTreeMap<Vec<u8>, BTreeSet<Vec<u8>>>>);
+
+impl Domains {
+    /// Read off the tables of a single axis, which have every value that it has.
+    fn of(axes: &[Axis], cuboids: &[&Cuboid]) -> Result<Self, ReleaseError> {
+        let mut domains = Self(HashMap::new());
+        for cuboid in cuboids.iter().filter(|c| c.is_of_one_axis()) {
+            domains.read(axes, cuboid)?;
+        }
+        for (at, axis) in axes.iter().enumerate() {
+            for (level, declared) in (1..).zip(&axis.declared) {
+                let mut levels = vec![0; axes.len()];
+                levels[at] = level;
+                let cells = declared.clone();
+                domains.read(axes, &Cuboid { levels, cells })?;
+            }
+        }
+        Ok(domains)
+    }
+
+    fn read(&mut self, axes: &[Axis], cuboid: &Cuboid) -> Result<(), ReleaseError> {
+        if cuboid.cells.num_columns() == 0 {
+            return Ok(());
+        }
+        let keys = Keys::read(axes, cuboid)?;
+        for step in keys.steps(cuboid) {
+            let values = self.0.entry(step.along).or_default();
+            for (row, above) in step.above.into_iter().enumerate() {
+                let value = keys.name(row, None);
+                values.entry(above).or_default().insert(value);
+            }
+        }
+        Ok(())
+    }
+
+    /// How many values there are below `above`.
+    fn below(&self, along: Along, above: &[u8]) -> usize {
+        let values = self.0.get(&along).and_then(|v| v.get(above));
+        values.map_or(0, BTreeSet::len)
+    }
+}
+
+impl Cuboid {
+    fn is_of_one_axis(&self) -> bool {
+        self.levels.iter().filter(|level| **level > 0).count() == 1
+    }
 }
 
 impl<'a> Table<'a> {
@@ -139,13 +197,14 @@ impl<'a> Table<'a> {
     fn lines<'t>(
         &'t self,
         done: &'t HashMap<&[usize], Table<'a>>,
+        domains: &Domains,
     ) -> Result<Lines<'t, 'a>, ReleaseError> {
         let mut lines = Vec::new();
         for step in &self.steps {
             let up = done
                 .get(step.levels.as_slice())
                 .ok_or_else(|| wrong("a cuboid without its parent"))?;
-            lines.extend(self.lines_to(up, step)?);
+            lines.extend(self.lines_to(up, step, domains)?);
         }
         let statistics = self.weighed.statistics();
         Ok(Lines {
@@ -160,6 +219,7 @@ impl<'a> Table<'a> {
         &'t self,
         up: &'t Table<'a>,
         step: &Step,
+        domains: &Domains,
     ) -> Result<Vec<Line<'t, 'a>>, ReleaseError> {
         let mut children: BTreeMap<&[u8], Vec<usize>> = BTreeMap::new();
         for row in self.rows.values() {
@@ -170,10 +230,17 @@ impl<'a> Table<'a> {
                 .rows
                 .get(name)
                 .ok_or_else(|| wrong("a cell without its margin"))?;
+            let above = children.first().and_then(|row| step.above.get(*row));
+            let values = above.map_or(0, |above| domains.below(step.along, above));
+            // Invariant: the children of a line differ in the value that moves, which the axis alone has too.
+            let absent = values
+                .checked_sub(children.len())
+                .ok_or_else(|| wrong("a cell at a value that its axis has not"))?;
             Ok(Line {
                 up,
                 parent: *parent,
                 children,
+                absent,
             })
         };
         children.into_iter().map(line).collect()
@@ -261,10 +328,19 @@ impl Keys {
         let step = |moved: Move<'_>| {
             let mut levels = cuboid.levels.clone();
             levels[moved.0] = moved.1;
-            let parents = (0..cuboid.cells.num_rows()).map(|row| self.name(row, Some(&moved)));
+            let along = (moved.0, cuboid.levels[moved.0], moved.1);
+            let rows = 0..cuboid.cells.num_rows();
+            let parents = rows.clone().map(|row| self.name(row, Some(&moved)));
+            let above = rows.map(|row| {
+                let mut value = Vec::new();
+                moved.2.iter().for_each(|key| key.write(row, &mut value));
+                value
+            });
             Step {
+                along,
                 levels,
                 parents: parents.collect(),
+                above: above.collect(),
             }
         };
         self.moves().into_iter().map(step).collect()

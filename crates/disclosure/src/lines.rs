@@ -18,6 +18,8 @@ pub(crate) struct Line<'t, 'a> {
     pub(crate) parent: usize,
     /// Rows of the table.
     pub(crate) children: Vec<usize>,
+    /// How many other values the axis has below the parent's: children in which there is nobody.
+    pub(crate) absent: usize,
 }
 
 impl Lines<'_, '_> {
@@ -87,20 +89,23 @@ impl Line<'_, '_> {
 
     /// Whether what is withheld of the line could be told from its parent and the rest.
     ///
-    /// A child without members counts for nothing: it hides nobody, and there is nobody in it to hide.
+    /// A child without members is withheld like one with few: were it not, a line in which nothing else is withheld
+    /// would say that there is nobody.
     fn exposed(&self, table: &Table<'_>, statistic: Statistic, hidden: &[bool]) -> bool {
         let weighed = &table.weighed;
         let members = |row: &usize| weighed.members(statistic, *row);
-        let inhabited = self.children.iter().filter(|row| members(row) > 0);
-        let (withheld, shown): (Vec<usize>, Vec<usize>) = inhabited.partition(|row| hidden[**row]);
-        let Some(most) = withheld.iter().map(members).max() else {
+        let (withheld, shown): (Vec<usize>, Vec<usize>) =
+            self.children.iter().partition(|row| hidden[**row]);
+        let cells = withheld.len().saturating_add(self.absent);
+        if cells == 0 {
             return false;
-        };
+        }
+        let most = withheld.iter().map(members).max().unwrap_or(0);
         // The distinct members of several cells: no fewer than of one, and no fewer than the parent has left over.
         let elsewhere = shown.iter().map(members).fold(0, u64::saturating_add);
         let parent = self.up.weighed.members(statistic, self.parent);
         let together = most.max(parent.saturating_sub(elsewhere));
-        withheld.len() < 2
+        cells < 2
             || together < u64::from(weighed.minimum_group())
             || self.dominated(table, statistic, &withheld)
     }

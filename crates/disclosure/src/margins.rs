@@ -6,13 +6,19 @@
 //! ([`Cuboid`]s), from the coarsest to the finest, for the count of units and for each total apart:
 //!
 //! * **heredity**: a cell whose parent is withheld is withheld. So no withheld cell is the sum of published ones.
-//! * **the line rule**: the children of one published parent along one step of one axis are a *line*. Those withheld
-//!   in a line are at least two, are together at least `minimum_group` units, and for a total are together not
-//!   dominated; until they are, the published one with the fewest units is withheld as well.
+//! * **the line rule**: the children of one published parent along one step of one axis are a *line*. It has a child
+//!   for every value that the axis has below the parent's, be it declared or anywhere in the data; one in which there is
+//!   nobody is withheld with nobody in it. Those withheld in a line are at least two, are together at least
+//!   `minimum_group` units, and for a total are together not dominated; until they are, the published one with the
+//!   fewest units is withheld as well.
 //!
 //! Each table depends on coarser ones only, so a table has one pattern, whichever finer ones it is asked with.
 //!
 //! # What it promises
+//!
+//! Where there is nobody looks as if there were few: in each line as much is withheld as if somebody were there. So no
+//! published cell is all of its parent, which equal counts would show, unless the axis has no other value there. What
+//! cannot be otherwise, such as a car park that lies in one ward, a product declares by `within`; then it is no line.
 //!
 //! No withheld cell is a published one less the other published ones of its line, however many are subtracted. And
 //! every published count has noise of its own, of variance 3; only equal members have equal noise. So a cell that
@@ -34,11 +40,14 @@
 //! exactly, if there were no noise. There is: such a sum has 8 terms at least, a standard deviation of about 4.9.
 //! Patterns without bridges are what tau-ARGUS finds; the best of them is NP-hard to find.
 //!
-//! **Sparse cubes.** A parent with one child that has units is that child, whose value so is published with it, even
-//! if the child's own cell is withheld; then it hides nothing of its other lines. Who also knows which combinations
-//! are empty can do more with this the emptier a cube is: in the audit's worst (17,000 failing cells in cubes of 5 by 5,
-//! most of them empty) by averaging several ways down to a standard deviation of 0.9. There the noise is all the
-//! protection there is: a product whose combinations are mostly empty should be offered by fewer dimensions.
+//! **Sparse cubes.** Every line that is not full loses its smallest published cell, so a product whose combinations are
+//! mostly empty shows little. Who knows from elsewhere which combinations are empty can do more, since a parent with one
+//! child that has units is that child, whose value is published with it, even if the child's own cell is withheld: in the
+//! audit's worst (17,000 failing cells in cubes of 5 by 5, most of them empty) by averaging several ways down to a
+//! standard deviation of 0.9. A product whose combinations are mostly empty should be offered by fewer dimensions.
+//!
+//! **Values that nobody declared.** That a value is anywhere in the data shows in every line that has it not. Where the
+//! bare existence of a rare value tells of somebody, the dimension's values are to be declared.
 //!
 //! **Levels that do not nest** (weeks and months): each is protected against its own lines, and differences of
 //! overlapping periods are left to noise. [`Axis::nests`] tells them from those that do.
@@ -63,10 +72,13 @@ use std::sync::Arc;
 /// Levels are numbered from 1, the finest that is asked of, upwards; level 0 is "all". `coarser[l - 1]` lists the
 /// levels, none of them 0, that level `l` nests in: each of its values lies in one value of each of those. A level
 /// that lists none nests in "all" directly.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Axis {
     /// For each level, the levels it nests in.
     pub coarser: Vec<Vec<usize>>,
+    /// For each level, values that it has whether or not they are in the data: the key columns that a [`Cuboid`] of this
+    /// axis alone has at that level. Without columns where none are declared.
+    pub declared: Vec<RecordBatch>,
 }
 
 impl Axis {

@@ -4,8 +4,11 @@
 
 use crate::tests::SECRET;
 use crate::{Axis, PTable};
+use arrow::array::RecordBatch;
+use arrow::datatypes::Schema;
 use ring::hmac;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 /// A row: whose it is, where it is on each axis at the finest level, and a value if it has one.
 #[derive(Debug, Clone)]
@@ -36,7 +39,13 @@ impl Shape {
             Self::Fours => vec![vec![2, 3], vec![3], vec![]],
             Self::Overlapping => vec![vec![2, 3], vec![], vec![]],
         };
-        Axis { coarser }
+        let declared = coarser
+            .iter()
+            .map(|_| RecordBatch::new_empty(Arc::new(Schema::empty())));
+        Axis {
+            declared: declared.collect(),
+            coarser,
+        }
     }
 
     /// The value at `level` of what is at `leaf` at level 1; level 0 has one value.
@@ -87,6 +96,14 @@ pub(crate) struct World {
     pub(crate) rows: Vec<Row>,
     record_keys: BTreeMap<u32, u64>,
     hash: hmac::Key,
+}
+
+/// The children of one cell along one step of one axis.
+pub(crate) struct Line {
+    pub(crate) parent: Cell,
+    pub(crate) children: Vec<Cell>,
+    /// Values of the axis below the parent's at which the parent has nobody.
+    pub(crate) absent: usize,
 }
 
 /// All cells of a world, and of which statistics each is withheld.
@@ -260,8 +277,14 @@ impl World {
         }
         let sum: i128 = members.values().sum();
         let largest = members.values().map(|v| v.abs()).max().unwrap_or(0);
-        let step = i128::from(self.noise("total", TOTALS[statistic - 1], members));
-        sum + step * (largest / 20).max(1)
+        let n = members.len().max(1) as i128;
+        let (shared, own) = (
+            i128::from(self.noise("units", "", members)),
+            i128::from(self.noise("total", TOTALS[statistic - 1], members)),
+        );
+        // To the nearest, halves up.
+        let mean_parts = (2 * sum * shared + n).div_euclid(2 * n);
+        sum + mean_parts + own * (largest / 20).max(1)
     }
 }
 
@@ -312,17 +335,37 @@ impl Cube<'_> {
     }
 
     /// All lines of one table: for each step the parents in order of their keys, each with its children.
-    pub(crate) fn lines(&self, levels: &[usize]) -> Vec<(Cell, Vec<Cell>)> {
+    pub(crate) fn lines(&self, levels: &[usize]) -> Vec<Line> {
         let mut lines: BTreeMap<(usize, Cell), Vec<Cell>> = BTreeMap::new();
         for cell in self.cells.keys().filter(|c| c.levels == levels) {
             for (step, parent) in self.parents(cell).into_iter().enumerate() {
                 lines.entry((step, parent)).or_default().push(cell.clone());
             }
         }
-        lines
-            .into_iter()
-            .map(|((_, parent), children)| (parent, children))
-            .collect()
+        let line = |((_, parent), children): ((usize, Cell), Vec<Cell>)| Line {
+            absent: self.siblings(&parent, &children[0]) - children.len(),
+            parent,
+            children,
+        };
+        lines.into_iter().map(line).collect()
+    }
+
+    /// How many values of the one axis that differs there are in the data below the parent's.
+    fn siblings(&self, parent: &Cell, child: &Cell) -> usize {
+        let axis = (0..child.levels.len())
+            .find(|a| parent.levels[*a] != child.levels[*a])
+            .unwrap();
+        let shape = self.world.shapes[axis];
+        let key = |row: &Row, of: &Cell| shape.key(of.levels[axis], row.at[axis]);
+        let below = self
+            .world
+            .rows
+            .iter()
+            .filter(|row| key(row, parent) == parent.keys[axis]);
+        below
+            .map(|row| key(row, child))
+            .collect::<BTreeSet<i64>>()
+            .len()
     }
 
     fn withhold(&mut self, levels: &[usize]) {
@@ -345,8 +388,8 @@ impl Cube<'_> {
             }
             loop {
                 let mut changed = false;
-                for (parent, children) in &lines {
-                    changed |= self.mend(parent, children, statistic);
+                for line in &lines {
+                    changed |= self.mend(line, statistic);
                 }
                 if !changed {
                     break;
@@ -356,10 +399,10 @@ impl Cube<'_> {
     }
 
     /// Withholds the smallest children until those withheld protect each other; whether it withheld any.
-    fn mend(&mut self, parent: &Cell, children: &[Cell], statistic: usize) -> bool {
+    fn mend(&mut self, line: &Line, statistic: usize) -> bool {
         let mut changed = false;
-        while !self.hides(parent, statistic) && self.exposed(parent, children, statistic) {
-            let shown = children.iter().filter(|c| !self.hides(c, statistic));
+        while !self.hides(&line.parent, statistic) && self.exposed(line, statistic) {
+            let shown = line.children.iter().filter(|c| !self.hides(c, statistic));
             let size = |c: &&Cell| {
                 let members = &self.cells[*c][statistic];
                 (members.len(), self.world.index("units", "", members))
@@ -373,17 +416,17 @@ impl Cube<'_> {
         changed
     }
 
-    fn exposed(&self, parent: &Cell, children: &[Cell], statistic: usize) -> bool {
+    fn exposed(&self, line: &Line, statistic: usize) -> bool {
         let members = |c: &Cell| &self.cells[c][statistic];
-        let inhabited = children.iter().filter(|c| !members(c).is_empty());
         let (withheld, shown): (Vec<&Cell>, Vec<&Cell>) =
-            inhabited.partition(|c| self.hides(c, statistic));
-        if withheld.is_empty() {
+            line.children.iter().partition(|c| self.hides(c, statistic));
+        let cells = withheld.len() + line.absent;
+        if cells == 0 {
             return false;
         }
-        let largest = withheld.iter().map(|c| members(c).len()).max().unwrap();
+        let largest = withheld.iter().map(|c| members(c).len()).max().unwrap_or(0);
         let elsewhere: usize = shown.iter().map(|c| members(c).len()).sum();
-        let together = largest.max(members(parent).len().saturating_sub(elsewhere));
+        let together = largest.max(members(&line.parent).len().saturating_sub(elsewhere));
         let contributions = withheld.iter().flat_map(|c| members(c).values());
         // A refund in one cell is no reason to withhold the whole line: only the size of contributions counts here.
         let sum: i128 = contributions.clone().sum();
@@ -391,6 +434,6 @@ impl Cube<'_> {
         sizes.sort_by(|a, b| b.cmp(a));
         let at = |n: usize| sizes.get(n).copied().unwrap_or(0);
         let dominated = statistic > 0 && !acro(sum, at(0), at(1));
-        withheld.len() < 2 || together < self.world.k as usize || dominated
+        cells < 2 || together < self.world.k as usize || dominated
     }
 }

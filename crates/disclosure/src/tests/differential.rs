@@ -1,6 +1,6 @@
 //! The gate and the margins against the reference, over random tables.
 
-use crate::reference::{Cell, Content, Cube, TOTALS, World};
+use crate::reference::{Cell, Content, Cube, Line, TOTALS, World};
 use crate::tests::cases;
 use crate::tests::worlds::worlds;
 use crate::{Gate, Rule};
@@ -36,36 +36,21 @@ proptest! {
 fn every_line_is_safe(world: &World, cube: &Cube<'_>) -> bool {
     let lattice = world.lattice();
     let mut lines = lattice.iter().flat_map(|levels| cube.lines(levels));
-    lines.all(|(parent, children)| {
-        (0..=TOTALS.len()).all(|statistic| kept_safe(world, cube, &parent, &children, statistic))
-    })
+    lines.all(|line| (0..=TOTALS.len()).all(|statistic| kept_safe(world, cube, &line, statistic)))
 }
 
 /// Whether all children of a line are withheld with their parent, and else those that are hide each other.
-fn kept_safe(
-    world: &World,
-    cube: &Cube<'_>,
-    parent: &Cell,
-    children: &[Cell],
-    statistic: usize,
-) -> bool {
-    let hidden: Vec<&Cell> = children
-        .iter()
-        .filter(|c| cube.hides(c, statistic))
-        .collect();
-    if cube.hides(parent, statistic) {
-        return hidden.len() == children.len();
+fn kept_safe(world: &World, cube: &Cube<'_>, line: &Line, statistic: usize) -> bool {
+    let hides = |c: &&Cell| cube.hides(c, statistic);
+    let hidden: Vec<&Cell> = line.children.iter().filter(hides).collect();
+    let all = hidden.len() == line.children.len();
+    if cube.hides(&line.parent, statistic) {
+        return all;
     }
-    let inhabited: Vec<_> = hidden
-        .iter()
-        .filter(|c| !cube.cells[**c][statistic].is_empty())
-        .collect();
-    let members = inhabited
-        .iter()
-        .flat_map(|c| cube.cells[**c][statistic].keys());
+    let members = hidden.iter().flat_map(|c| cube.cells[*c][statistic].keys());
     let members: BTreeSet<_> = members.collect();
-    let all = hidden.len() == children.len();
-    inhabited.is_empty() || all || (inhabited.len() >= 2 && members.len() >= world.k as usize)
+    let cells = hidden.len() + line.absent;
+    cells == 0 || all || (cells >= 2 && members.len() >= world.k as usize)
 }
 
 /// The cells of the finest table that a filter leaves, or nobody's one cell for a whole table that has none.

@@ -83,24 +83,54 @@ fn a_mean_comes_from_the_released_sum_and_count() {
 }
 
 #[test]
-fn a_step_of_noise_is_a_twentieth_of_the_largest_contribution() {
+fn a_total_has_the_noise_of_its_count_and_its_own_by_the_largest_contribution() {
     let mut cell = ward("Kinson", 40);
-    (cell.sum, cell.top) = (100_000, (2000, 2000));
-    let steps: Vec<i64> = (0..50)
-        .map(|key| ints(&noisy(2, &[cell.clone().keyed(key)]), TOTAL)[0].unwrap() - 100_000)
-        .collect();
-    assert!(steps.iter().all(|s| s % 100 == 0 && s.abs() <= 500));
-    assert!(steps.iter().any(|s| s.abs() >= 200));
+    (cell.sum, cell.top) = (28_000, (2000, 2000));
+    let own = own_noise(&cell, 28_000 / 40);
+    assert!(own.iter().all(|s| s % 100 == 0 && s.abs() <= 500));
+    assert!(own.iter().any(|s| s.abs() >= 200));
 }
 
 #[test]
-fn a_step_of_noise_is_one_in_the_last_digit_at_least() {
+fn a_step_of_a_totals_own_noise_is_one_in_the_last_digit_at_least() {
     let mut cell = ward("Kinson", 40);
     (cell.sum, cell.top) = (40, (1, 1));
-    let steps: Vec<i64> = (0..50)
-        .map(|key| ints(&noisy(2, &[cell.clone().keyed(key)]), TOTAL)[0].unwrap() - 40)
-        .collect();
-    assert!(steps.iter().all(|s| s.abs() <= 5) && steps.iter().any(|s| *s != 0));
+    let own = own_noise(&cell, 1);
+    assert!(own.iter().all(|s| s.abs() <= 5) && own.iter().any(|s| *s != 0));
+}
+
+#[test]
+fn a_total_of_equal_parts_tells_the_count_that_is_told_anyway() {
+    let mut cell = ward("Kinson", 40);
+    (cell.sum, cell.top) = (40 * 7000, (7000, 7000));
+    for key in 0..50 {
+        let out = noisy(2, &[cell.clone().keyed(key)]);
+        let told = ints(&out, TOTAL)[0].unwrap() as f64 / 7000.0;
+        assert_eq!(told.round() as i64, ints(&out, UNITS)[0].unwrap());
+    }
+}
+
+#[test]
+fn a_total_of_ones_by_declaration_is_the_count() {
+    let mut cell = ward("Kinson", 40);
+    (cell.sum, cell.top) = (40, (1, 1));
+    for key in 0..50 {
+        let cells = [cell.clone().keyed(key)];
+        let mut rule = ward_rule(2, &cells, PTable::standard());
+        rule.facts.totals[1].ones = true;
+        let out = gated(rule, &cells);
+        assert_eq!(ints(&out, TOTAL), ints(&out, UNITS));
+    }
+}
+
+/// What the total of `cell` is off by, under many keys, less the noise of its count times `mean`.
+fn own_noise(cell: &Ward, mean: i64) -> Vec<i64> {
+    let off = |key| {
+        let out = noisy(2, &[cell.clone().keyed(key)]);
+        let (units, total) = (ints(&out, UNITS)[0], ints(&out, TOTAL)[0]);
+        total.unwrap() - cell.sum - mean * (units.unwrap() - cell.units)
+    };
+    (0..50).map(off).collect()
 }
 
 #[test]
@@ -217,7 +247,8 @@ fn every_released_column_names_its_rule_and_its_error() {
             f.metadata()[ERROR_METADATA]
         )
     });
-    let sum = "at most 25% of the largest contribution, or 5 in the last digit if that is more, after clamping";
+    let own = "at most 25% of the largest contribution, or 5 in the last digit if that is more";
+    let sum = format!("at most 5 mean contributions and {own}");
     let rules = "minimum-group=10;margins;minimum-contributors=10;dominance=2,0.90;p-ratio=0.10;clamped-per-unit;cell-key=5,3";
     assert_eq!(
         lines.collect::<Vec<_>>(),
@@ -229,7 +260,9 @@ fn every_released_column_names_its_rule_and_its_error() {
             "rows_status: cell-status; error none".to_owned(),
             format!("total: {rules}; error {sum}"),
             "total_status: cell-status; error none".to_owned(),
-            format!("mean: {rules}; error its sum and its count each {sum}"),
+            format!(
+                "mean: {rules}; error its sum {own}, its count {own}, after the noise that they have in common"
+            ),
             "mean_status: cell-status; error none".to_owned(),
         ]
     );
@@ -351,6 +384,7 @@ fn whole_rule(minimum_group: u32, table: &'static PTable) -> CellRule {
         largest: first + 1,
         second: first + 2,
         negatives: first + 3,
+        ones: false,
     };
     let noise = Noise {
         secret: secret(),

@@ -3,7 +3,8 @@
 use crate::reference::{Row, Shape, World};
 use crate::tests::still;
 use crate::{Axis, Cuboid, Gate, Pattern, ReleaseError, Rule};
-use arrow::array::{Array, RecordBatch};
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch};
+use std::sync::Arc;
 
 #[test]
 fn a_lone_failing_cell_takes_the_smallest_beside_it() {
@@ -48,7 +49,41 @@ fn a_table_below_the_minimum_shows_nothing() {
 }
 
 #[test]
-fn a_cell_in_which_nobody_has_a_value_takes_no_total_with_it() {
+fn where_there_is_nobody_looks_as_if_there_were_few() {
+    for few in [0, 1, 9] {
+        assert_eq!(
+            shown(&[&[few, 20, 30], &[40, 50, 60], &[41, 51, 61]]),
+            [
+                [false, false, true],
+                [false, false, true],
+                [true, true, true]
+            ],
+            "{few}"
+        );
+    }
+}
+
+#[test]
+fn a_cell_that_is_all_of_its_parent_is_withheld_unless_it_cannot_be_otherwise() {
+    assert_eq!(
+        shown(&[&[20, 0], &[30, 40], &[31, 41]]),
+        [[false, false], [false, false], [true, true]]
+    );
+    assert_eq!(shown(&[&[20], &[30]]), [[true], [true]]);
+}
+
+#[test]
+fn a_declared_value_that_nobody_has_is_withheld_too() {
+    let world = grid(&[&[20, 30], &[40, 50]]);
+    let mut axes: Vec<Axis> = world.shapes.iter().map(|s| s.axis()).collect();
+    assert_eq!(shown_over(&world, &axes), [[true, true], [true, true]]);
+    let values: ArrayRef = Arc::new(Int64Array::from(vec![0, 1, 7]));
+    axes[1].declared = vec![RecordBatch::try_from_iter([("c", values)]).unwrap()];
+    assert_eq!(shown_over(&world, &axes), [[false, true], [false, true]]);
+}
+
+#[test]
+fn a_cell_in_which_nobody_has_a_value_takes_a_total_with_it() {
     let mut world = grid(&[&[12, 20, 30]]);
     world
         .rows
@@ -57,13 +92,14 @@ fn a_cell_in_which_nobody_has_a_value_takes_no_total_with_it() {
         .for_each(|r| r.value = Some(5));
     let out = released(&world);
     let sums = out.column_by_name("sum").unwrap();
-    assert_eq!((out.num_rows(), sums.null_count()), (3, 1));
+    assert_eq!((out.num_rows(), sums.null_count()), (3, 2));
 }
 
 #[test]
 fn weeks_and_months_do_not_nest() {
     let axis = |coarser: &[&[usize]]| Axis {
         coarser: coarser.iter().map(|c| c.to_vec()).collect(),
+        declared: vec![],
     };
     assert!(axis(&[]).nests() && axis(&[&[]]).nests());
     assert!(axis(&[&[2], &[3], &[]]).nests() && axis(&[&[2, 3], &[3], &[]]).nests());
@@ -112,7 +148,14 @@ fn an_axis_whose_levels_nest_in_each_other_makes_no_pattern() {
             cells: none.clone(),
         };
         let cuboids: Vec<Cuboid> = (0..=coarser.len()).map(levels).collect();
-        let built = Pattern::build(&world.facts(), &[Axis { coarser }], &cuboids);
+        let built = Pattern::build(
+            &world.facts(),
+            &[Axis {
+                coarser,
+                declared: vec![],
+            }],
+            &cuboids,
+        );
         assert!(matches!(built, Err(ReleaseError::Rule { .. })));
     }
 }
@@ -134,8 +177,15 @@ fn grid(rows: &[&[usize]]) -> World {
 /// Which cells of [`grid`] show their count.
 fn shown<const N: usize>(rows: &[&[usize]]) -> Vec<[bool; N]> {
     let world = grid(rows);
-    let out = released(&world);
-    let mut shown = vec![[false; N]; rows.len()];
+    let axes: Vec<Axis> = world.shapes.iter().map(|s| s.axis()).collect();
+    shown_over(&world, &axes)
+}
+
+fn shown_over<const N: usize>(world: &World, axes: &[Axis]) -> Vec<[bool; N]> {
+    let out = released_over(world, axes);
+    let rows = world.rows.iter().map(|row| row.at[0]).max();
+    let rows = usize::try_from(rows.map_or(0, |last| last + 1)).unwrap();
+    let mut shown = vec![[false; N]; rows];
     for row in 0..out.num_rows() {
         let text =
             |c: usize| arrow::util::display::array_value_to_string(out.column(c), row).unwrap();
@@ -148,10 +198,15 @@ fn shown<const N: usize>(rows: &[&[usize]]) -> Vec<[bool; N]> {
 
 /// The answer by both axes.
 fn released(world: &World) -> RecordBatch {
+    let axes: Vec<Axis> = world.shapes.iter().map(|s| s.axis()).collect();
+    released_over(world, &axes)
+}
+
+fn released_over(world: &World, axes: &[Axis]) -> RecordBatch {
     let (cube, fixed) = (world.cube(), [None, None]);
     let cells = cube.cells.iter().filter(|(c, _)| c.levels == [1, 1]);
     let batch = world.answer(&cells.collect::<Vec<_>>(), &fixed);
-    let rule = world.rule(world.pattern(&cube, 0), &fixed);
+    let rule = world.rule(world.pattern_over(&cube, axes, 0), &fixed);
     let mut gate = Gate::new(Rule::Cells(rule), batch.schema()).unwrap();
     gate.release(&batch).unwrap().into_batch()
 }

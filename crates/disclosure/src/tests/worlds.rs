@@ -2,7 +2,9 @@
 
 use crate::reference::{Cell, Content, Cube, MOST_ROWS, Row, Shape, TOTALS, World};
 use crate::tests::secret;
-use crate::{CellColumn, CellRule, CellValue, Coordinate, Cuboid, Facts, Margins, Members, Noise};
+use crate::{
+    Axis, CellColumn, CellRule, CellValue, Coordinate, Cuboid, Facts, Margins, Members, Noise,
+};
 use crate::{PTable, Pattern, Total};
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::cast;
@@ -29,6 +31,7 @@ impl World {
                 largest: first + 3,
                 second: first + 4,
                 negatives: first + 5,
+                ones: false,
             }
         };
         Facts {
@@ -90,6 +93,11 @@ impl World {
 
     pub(crate) fn pattern(&self, cube: &Cube<'_>, turn: usize) -> Pattern {
         let axes: Vec<_> = self.shapes.iter().map(|s| s.axis()).collect();
+        self.pattern_over(cube, &axes, turn)
+    }
+
+    /// The same over axes of the same levels.
+    pub(crate) fn pattern_over(&self, cube: &Cube<'_>, axes: &[Axis], turn: usize) -> Pattern {
         let mut cuboids: Vec<_> = self
             .lattice()
             .iter()
@@ -97,7 +105,7 @@ impl World {
             .collect();
         let by = turn % cuboids.len();
         cuboids.rotate_left(by);
-        Pattern::build(&self.facts(), &axes, &cuboids).expect("the lattice is whole")
+        Pattern::build(&self.facts(), axes, &cuboids).expect("the lattice is whole")
     }
 
     /// The rule of an answer grouped by the axes that `fixed` leaves free.
