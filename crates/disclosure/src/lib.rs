@@ -22,6 +22,7 @@ mod coordinates;
 mod dominance;
 pub mod dp;
 mod facts;
+mod gather;
 mod lattice;
 mod lines;
 mod margins;
@@ -31,6 +32,7 @@ mod ptable;
 #[cfg(test)]
 mod reference;
 mod release;
+mod tables;
 #[cfg(test)]
 mod tests;
 
@@ -38,6 +40,7 @@ pub use adhoc::{AdHocColumn, AdHocRule, AdHocValue, Draws, Grid};
 pub use answer::schema_of;
 pub use cells::{CellColumn, CellRule, CellValue};
 pub use facts::{Facts, Members, Total};
+pub use gather::{Adds, Gathered, Gathering, Takes};
 pub use margins::{Axis, Coordinate, Cuboid, Margins, Pattern};
 pub use noise::{Noise, NoiseSecret};
 pub use ptable::{PTable, PTableError, PTableSpec};

@@ -9,6 +9,10 @@
 //! without one person differs for sure. Only answers of the cube lane may be perturbed like this.
 
 use crate::ptable::PTable;
+use arrow::array::{ArrayRef, AsArray, UInt64Array};
+use arrow::compute::cast;
+use arrow::datatypes::DataType;
+use arrow::error::ArrowError;
 use ring::hmac;
 use std::fmt;
 use std::sync::Arc;
@@ -74,6 +78,15 @@ impl NoiseSecret {
         hash.update(b"rk");
         hash.update(unit);
         first_eight(&hash.sign())
+    }
+
+    /// The record key of each of `units`, which their texts name; NULL for NULL.
+    ///
+    /// Fails if they have no text form.
+    pub fn record_keys(&self, units: &ArrayRef) -> Result<UInt64Array, ArrowError> {
+        let texts = cast(units, &DataType::Utf8)?;
+        let key = |unit: Option<&str>| unit.map(|u| self.record_key(u.as_bytes()));
+        Ok(texts.as_string::<i32>().iter().map(key).collect())
     }
 
     /// The seed of a generator for the draw that `context` names: HMAC-SHA256 over it. Use it with a secret that is

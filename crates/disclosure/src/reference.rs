@@ -126,7 +126,7 @@ impl World {
             hash: hmac::Key::new(hmac::HMAC_SHA256, &SECRET),
         };
         let units: BTreeSet<u32> = world.rows.iter().map(|r| r.unit).collect();
-        let key = |unit: u32| (unit, world.hash(&[b"rk", &unit.to_le_bytes()]));
+        let key = |unit: u32| (unit, world.hash(&[b"rk", unit.to_string().as_bytes()]));
         world.record_keys = units.into_iter().map(key).collect();
         world
     }

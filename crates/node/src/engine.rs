@@ -61,6 +61,11 @@ impl Engine {
         self.state.clone()
     }
 
+    /// How many threads a question may keep busy.
+    pub(crate) fn threads(&self) -> usize {
+        self.state.config().target_partitions().max(1)
+    }
+
     /// `plan` with every cast that its types ask for written out.
     pub(crate) fn analysed(&self, plan: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
         self.state

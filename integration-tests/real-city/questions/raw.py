@@ -320,7 +320,8 @@ def bounds(cell, what):
         return min(low / fewest, low / most) - 1e-9, high / fewest + 1e-9
     if what == "units":
         return max(MINIMUM, cell["units"] - STEPS), cell["units"] + STEPS
-    off = STEPS * max(1, cell[f"{what} first"] / 20)
+    mean = abs(cell[what]) / max(1, cell[f"{what} givers"])
+    off = STEPS * (mean + max(1, cell[f"{what} first"] / 20)) + 1
     return cell[what] - off, cell[what] + off
 
 

@@ -5,7 +5,12 @@ use guildhall_testkit::TestCity;
 /// What the system does by now of what it did not when the suite was written. An attack that rests on what is not there
 /// yet is run and counted as awaited, and does not fail the suite. `GUILDHALL_FEATURES=faults,hang-up` adds to it for
 /// one run.
-pub(crate) const PRESENT: &[Feature] = &[Feature::TotalRows, Feature::HangUp];
+pub(crate) const PRESENT: &[Feature] = &[
+    Feature::TotalRows,
+    Feature::HangUp,
+    Feature::WholeCells,
+    Feature::EqualParts,
+];
 
 /// A part of the system that some verdicts rest on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

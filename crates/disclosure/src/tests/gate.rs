@@ -105,8 +105,8 @@ fn a_total_of_equal_parts_tells_the_count_that_is_told_anyway() {
     (cell.sum, cell.top) = (40 * 7000, (7000, 7000));
     for key in 0..50 {
         let out = noisy(2, &[cell.clone().keyed(key)]);
-        let told = ints(&out, TOTAL)[0].unwrap() as f64 / 7000.0;
-        assert_eq!(told.round() as i64, ints(&out, UNITS)[0].unwrap());
+        let told = (ints(&out, TOTAL)[0].unwrap() + 3500).div_euclid(7000);
+        assert_eq!(told, ints(&out, UNITS)[0].unwrap());
     }
 }
 

@@ -3,6 +3,7 @@
 mod audit;
 mod differential;
 mod gate;
+mod gather;
 mod lattice;
 mod noise;
 mod ptable;

@@ -2,10 +2,8 @@
 
 use crate::reference::{Cell, Content, Cube, MOST_ROWS, Row, Shape, TOTALS, World};
 use crate::tests::secret;
-use crate::{
-    Axis, CellColumn, CellRule, CellValue, Coordinate, Cuboid, Facts, Margins, Members, Noise,
-};
-use crate::{PTable, Pattern, Total};
+use crate::{Axis, CellColumn, CellRule, CellValue, Coordinate, Cuboid, Facts, Margins, Noise};
+use crate::{PTable, Pattern};
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
@@ -14,35 +12,15 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// Digits of the sum of values that are decimals.
-const SCALE: i8 = 2;
+pub(crate) const SCALE: i8 = 2;
 
 impl World {
     pub(crate) fn facts(&self) -> Facts {
-        let members = |first: usize| Members {
-            count: first,
-            key_sum: first + 1,
+        let noise = Noise {
+            secret: secret(),
+            table: self.table,
         };
-        let total = |(at, id): (usize, &&str)| {
-            let first = 2 + 6 * at;
-            Total {
-                id: (*id).to_owned(),
-                members: members(first),
-                sum: first + 2,
-                largest: first + 3,
-                second: first + 4,
-                negatives: first + 5,
-                ones: false,
-            }
-        };
-        Facts {
-            minimum_group: self.k,
-            units: members(0),
-            totals: TOTALS.iter().enumerate().map(total).collect(),
-            noise: Noise {
-                secret: secret(),
-                table: self.table,
-            },
-        }
+        Facts::gathered(self.k, TOTALS.map(|id| (id.to_owned(), false)), noise)
     }
 
     /// The columns of facts of these cells.
@@ -171,7 +149,7 @@ impl World {
 }
 
 /// The first axis is of texts, of which one is NULL; the others are of numbers.
-fn key_column(axis: usize, level: usize, values: &[i64]) -> ArrayRef {
+pub(crate) fn key_column(axis: usize, level: usize, values: &[i64]) -> ArrayRef {
     let text = |v: &i64| (level > 1 || *v > 0).then(|| format!("k{v}"));
     match axis {
         0 => Arc::new(values.iter().map(text).collect::<StringArray>()),
@@ -202,7 +180,7 @@ fn amounts(statistic: usize, members: &[&BTreeMap<u32, i128>]) -> Vec<ArrayRef> 
     let top = |m: &&BTreeMap<u32, i128>, at: usize| {
         let mut all: Vec<i128> = m.values().copied().collect();
         all.sort_by_key(|v| -v.abs());
-        all.get(at).copied()
+        all.get(at).map(|v| v.abs())
     };
     let number = |values: Vec<Option<i128>>| -> ArrayRef {
         let values = Decimal128Array::from(values);

@@ -1,9 +1,10 @@
 //! From a question of cells to the node's own plans for it, and how its answer is taken from what they give.
 //!
-//! The gateway's plan is never run. From what was recognised in it the node builds a plan for each table of the
-//! lattice that the cells lie in: which of them are withheld depends on all of these. The answer is the cells of
-//! the finest table that meet the filters.
+//! The gateway's plan is never run. From what was recognised in it the node builds a plan of rows, which are made into
+//! every table of the lattice that the cells lie in: which of them are withheld depends on all of these. The answer is
+//! the cells of the finest table that meet the filters.
 
+use super::declared::declared;
 use super::facts::{CellFacts, internal};
 use super::patterns::Known;
 use arrow::array::{ArrayRef, RecordBatch, Scalar, StringArray};
@@ -74,15 +75,6 @@ impl Asked {
     }
 }
 
-/// One table of the lattice that the cells of a question lie in.
-#[derive(Debug)]
-pub(crate) struct Table {
-    /// The level of each axis, 0 for all of it.
-    pub(crate) levels: Vec<usize>,
-    /// Its cells: where they lie, in the finest table their other levels, and their facts.
-    pub(crate) plan: LogicalPlan,
-}
-
 /// The columns of the finest table that name its cells.
 #[derive(Debug, Default)]
 struct Columns<'a> {
@@ -95,50 +87,27 @@ struct Columns<'a> {
 }
 
 impl Cells<'_> {
-    /// Every table of the lattice, and the number of the finest table's columns that say where a cell lies.
-    pub(super) fn lattice(
-        &self,
-        relation: &LogicalPlan,
-    ) -> Result<(Vec<Table>, usize, usize), DataFusionError> {
-        let mut tables = vec![Vec::new()];
-        for axis in &self.axes {
-            let longer = |levels: Vec<usize>| {
-                (0..=axis.levels.len()).map(move |level| {
-                    let mut levels = levels.clone();
-                    levels.push(level);
-                    levels
-                })
-            };
-            tables = tables.into_iter().flat_map(longer).collect();
-        }
-        let Columns { places, more, .. } = self.columns();
-        let tables = tables.into_iter().map(|levels| {
-            let mut keys = self.keys(&levels);
-            if is_finest(&levels) {
-                keys.extend(&more);
-            }
-            let keys = keys.into_iter().map(|level| self.facts.level(level));
-            let plan = self
-                .facts
-                .plan(relation.clone(), keys.collect::<Result<_, _>>()?)?;
-            Ok(Table { levels, plan })
-        });
-        let tables = tables.collect::<Result<_, DataFusionError>>()?;
-        Ok((tables, places.len(), more.len()))
+    /// The rows that cells are made of, with their keys at each level of each axis.
+    pub(super) fn rows(&self, relation: LogicalPlan) -> Result<LogicalPlan, DataFusionError> {
+        let levels = self.axes.iter().flat_map(|a| &a.levels);
+        let keys = levels.map(|level| self.facts.level(level));
+        self.facts
+            .rows_of(relation, keys.collect::<Result<_, _>>()?)
     }
 
-    /// Where each cell of a table lies: on each axis its own place and those that it nests in.
-    fn keys(&self, levels: &[usize]) -> Vec<&CubeLevel> {
-        let mut keys = Vec::new();
-        for (axis, level) in self.axes.iter().zip(levels) {
-            if let Some(own) = level.checked_sub(1) {
-                keys.extend(axis.levels.get(own));
-                let above = axis.coarser(self.facts.product).into_iter().nth(own);
-                let above = above.into_iter().flatten();
-                keys.extend(above.filter_map(|c| axis.levels.get(c.saturating_sub(1))));
-            }
-        }
-        keys
+    /// How many columns of the finest table say where a cell lies, and the axes and levels of the others that name it.
+    pub(super) fn places(&self) -> (usize, Vec<(usize, usize)>) {
+        let Columns { places, more, .. } = self.columns();
+        let of = |level: &&CubeLevel| {
+            let axes = self.axes.iter().enumerate();
+            let mut found = axes.flat_map(|(at, axis)| {
+                let at_level = axis.levels.iter().position(|l| l == *level);
+                at_level.map(|l| (at, l.saturating_add(1)))
+            });
+            found.next()
+        };
+        let more = more.iter().filter_map(of).collect();
+        (places.len(), more)
     }
 
     fn columns(&self) -> Columns<'_> {
@@ -163,12 +132,23 @@ impl Cells<'_> {
     }
 
     /// The axes as the rules see them.
-    pub(super) fn axes(&self) -> Vec<Axis> {
-        let axes = self.axes.iter();
-        axes.map(|a| Axis {
-            coarser: a.coarser(self.facts.product),
+    pub(super) fn axes(&self) -> Result<Vec<Axis>, DataFusionError> {
+        self.axes.iter().map(|axis| self.axis(axis)).collect()
+    }
+
+    fn axis(&self, axis: &CubeAxis) -> Result<Axis, DataFusionError> {
+        let product = self.facts.product;
+        let coarser = axis.coarser(product);
+        let declared = axis.levels.iter().zip(&coarser).map(|(level, above)| {
+            let dimension = product.dimension(level.column.as_str());
+            let dimension = dimension.ok_or_else(|| internal("a level of no dimension"))?;
+            let data_type = self.facts.data_type(&level.column)?;
+            Ok(declared(axis, level, above, dimension, &data_type)?)
+        });
+        Ok(Axis {
+            declared: declared.collect::<Result<_, DataFusionError>>()?,
+            coarser,
         })
-        .collect()
     }
 
     /// How the answer is taken from the finest table's cells, and weighed.
@@ -255,11 +235,6 @@ impl Cells<'_> {
             },
         })
     }
-}
-
-/// Whether a table is the finest of its lattice.
-pub(super) fn is_finest(levels: &[usize]) -> bool {
-    levels.iter().all(|level| *level == 1)
 }
 
 fn group(name: &str) -> ArrayRef {

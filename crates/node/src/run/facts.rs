@@ -1,25 +1,23 @@
-//! The node's own plan of cells: a row for each cell, with what the rules need to know of it.
+//! What the node's own plans of cells read of each row, and how a unit's totals come about.
 //!
-//! Two aggregations: the inner one has a row for each unit in each cell, so that a unit counts once however
-//! many rows it has and its totals are clamped to what the product allows; the outer one counts units and
-//! contributors, adds record keys and totals up, and finds the largest.
+//! A unit counts once in a cell however many rows it has there, and its totals are clamped to what the product allows.
+//! Rows are made into cells by [`guildhall_disclosure::Gathering`]; for free questions a plan adds them up by units.
 //!
 //! Sums are added as decimals, whose order does not matter: the same rows give the same sum. Every step is
 //! total, with the help of [`super::total`]: what cannot be computed is NULL, since an error would tell of the
 //! row that caused it.
 
-use super::functions::{FACTS, facts_of, record_key};
+use super::functions::record_key;
 use super::total::as_time;
 use crate::error::RunError;
 use crate::product::{View, origin};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType};
 use datafusion::common::{Column, DataFusionError, ScalarValue, TableReference};
-use datafusion::functions::core::expr_ext::FieldAccessor;
 use datafusion::functions::expr_fn::{date_trunc, isnan};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit, try_cast, when};
 use guildhall_disclosure::dp::Bounds;
-use guildhall_disclosure::{Facts, Members, Noise, NoiseSecret, PTable, Total};
+use guildhall_disclosure::{Adds, Facts, Noise, NoiseSecret, PTable, Takes};
 use guildhall_grant::product::{Measure, Product, RollUp, RollUpKind};
 use guildhall_model::ColumnName;
 use guildhall_plan::cube::{CubeAgg, CubeLevel, CubeQuery, LevelBy};
@@ -100,33 +98,24 @@ impl<'a> CellFacts<'a> {
 
     /// Where in the facts of a cell each number stands, and how it is judged.
     pub(super) fn layout(&self) -> Result<Facts, DataFusionError> {
-        let total = |(at, of): (usize, &TotalOf<'_>)| {
-            let first = at.saturating_mul(FACTS.len()).saturating_add(2);
-            Ok(Total {
-                id: self.id(*of)?,
-                members: Members {
-                    count: first,
-                    key_sum: first + 1,
-                },
-                sum: first + 2,
-                largest: first + 3,
-                second: first + 4,
-                negatives: first + 5,
-            })
+        // One row of a unit at most: by declaration a count of rows is one of units.
+        let ones = self.product.max_rows_per_unit == 1;
+        let total = |of: &TotalOf<'_>| {
+            let counts = matches!(of, TotalOf::Rows | TotalOf::Values(_));
+            Ok((self.id(*of)?, ones && counts))
         };
-        let totals = self.totals.iter().enumerate().map(total);
-        Ok(Facts {
-            minimum_group: self.product.minimum_group,
-            units: Members {
-                count: 0,
-                key_sum: 1,
-            },
-            totals: totals.collect::<Result<_, DataFusionError>>()?,
-            noise: Noise {
-                secret: self.secret.clone(),
-                table: PTable::standard(),
-            },
-        })
+        let totals = self.totals.iter().map(total);
+        let totals = totals.collect::<Result<Vec<_>, DataFusionError>>()?;
+        let noise = Noise {
+            secret: self.secret.clone(),
+            table: PTable::standard(),
+        };
+        Ok(Facts::gathered(self.product.minimum_group, totals, noise))
+    }
+
+    /// The secret that record keys and noise are of.
+    pub(super) fn secret(&self) -> &NoiseSecret {
+        &self.secret
     }
 
     /// The number of the total of rows.
@@ -169,34 +158,69 @@ impl<'a> CellFacts<'a> {
         ))
     }
 
-    /// The cells of `relation` by `keys`: the keys, then the facts in the order of [`Self::layout`].
-    pub(super) fn plan(
+    /// The rows of `relation` that are of somebody: the keys, the unit, then what each gives to the totals as
+    /// [`Self::adds`] has it.
+    pub(super) fn rows_of(
         &self,
         relation: LogicalPlan,
         keys: Vec<Expr>,
     ) -> Result<LogicalPlan, DataFusionError> {
-        let groups: Vec<Expr> = (0..keys.len()).map(|at| numbered("key", at)).collect();
-        let per_unit = self.per_unit(relation, keys, &groups)?;
-        let mut told = vec![
-            count(lit(1_i64)).alias("units"),
-            sum(plain("record")).alias("key_sum"),
-        ];
-        let facts = (0..self.totals.len())
-            .map(|at| facts_of(numbered("total", at), plain("record")).alias(format!("facts{at}")));
-        told.extend(facts);
-        let mut columns = groups.clone();
-        columns.extend([plain("units"), plain("key_sum")]);
-        for at in 0..self.totals.len() {
-            let parts = FACTS.iter().map(|part| {
-                let field = numbered("facts", at).field(*part);
-                field.alias(format!("{part}{at}"))
-            });
-            columns.extend(parts);
+        let keys = keys.into_iter().enumerate();
+        let mut columns: Vec<Expr> = keys
+            .map(|(at, key)| key.alias(format!("key{at}")))
+            .collect();
+        columns.push(self.column(self.unit).alias("unit"));
+        for (at, measure) in self.measures().into_iter().enumerate() {
+            let column = self.column(&measure.column);
+            let exact = self.scale(measure)?.exact(column, measure)?;
+            columns.push(exact.alias(format!("value{at}")));
         }
-        LogicalPlanBuilder::from(per_unit)
-            .aggregate(groups, told)?
+        LogicalPlanBuilder::from(relation)
+            // Invariant: a row of nobody stands on no unit, so it is in no cell.
+            .filter(self.column(self.unit).is_not_null())?
             .project(columns)?
             .build()
+    }
+
+    /// How each total is added up from the rows of [`Self::rows_of`].
+    pub(super) fn adds(&self) -> Result<Vec<Adds>, DataFusionError> {
+        let measures = self.measures();
+        let column = |measure: &Measure| {
+            let at = measures.iter().position(|m| m.column == measure.column);
+            at.ok_or_else(|| internal("a measure that was not planned"))
+        };
+        let most = i128::from(self.product.max_rows_per_unit);
+        let adds = self.totals.iter().map(|total| {
+            let (takes, (lower, upper), scale) = match total {
+                TotalOf::Rows => (Takes::Rows, (0, most), 0),
+                TotalOf::Values(measure) => (Takes::Values(column(measure)?), (0, most), 0),
+                TotalOf::Sum(measure) => {
+                    let scale = self.scale(measure)?;
+                    let bounds = scale.bounds(measure)?;
+                    (Takes::Sum(column(measure)?), bounds, scale.decimals)
+                }
+            };
+            Ok(Adds {
+                takes,
+                lower,
+                upper,
+                scale,
+            })
+        });
+        adds.collect()
+    }
+
+    /// The measures of the totals, each once.
+    fn measures(&self) -> Vec<&'a Measure> {
+        let mut measures: Vec<&Measure> = Vec::new();
+        for total in &self.totals {
+            if let TotalOf::Sum(measure) | TotalOf::Values(measure) = total
+                && !measures.iter().any(|m| m.column == measure.column)
+            {
+                measures.push(measure);
+            }
+        }
+        measures
     }
 
     /// One row for each unit in each cell: the keys, its record key, its totals and the unit itself.
@@ -348,6 +372,12 @@ impl<'a> CellFacts<'a> {
     /// A secret of the unit's dataset for another use.
     pub(super) fn secret_for(&self, purpose: &str) -> NoiseSecret {
         self.secret.derive(purpose)
+    }
+
+    /// The type of a column of the product.
+    pub(super) fn data_type(&self, name: &ColumnName) -> Result<DataType, DataFusionError> {
+        let field = self.view.schema().field_with_name(name.as_str())?;
+        Ok(field.data_type().clone())
     }
 
     /// A column of the product.

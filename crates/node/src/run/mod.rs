@@ -14,6 +14,7 @@
 
 mod adhoc;
 mod cells;
+mod declared;
 mod door;
 mod expand;
 mod facts;
@@ -248,8 +249,8 @@ impl Runner {
         })
     }
 
-    /// How the answer to a question of cells is taken from its lattice, and the plans of the lattice's tables, all
-    /// of them: their keys are borrowed for every question, whether they are computed again or not.
+    /// How the answer to a question of cells is taken from its lattice, and the plan of the rows that this is made of:
+    /// their keys are borrowed for every question, whether they are read again or not.
     fn plan_cells(
         &self,
         query: &CubeQuery,
@@ -277,24 +278,19 @@ impl Runner {
         let layout = cells.facts.layout()?;
         let key = PatternKey::of(&cells, &layout, served);
         let shelved = self.patterns.place(key);
-        let (mut lattice_tables, places, more) = cells.lattice(&relation)?;
-        if shelved.initialized() {
-            // It reads whatever the coarser ones do, and none will be computed.
-            lattice_tables.retain(|t| cells::is_finest(&t.levels));
-        }
-        for table in &mut lattice_tables {
-            table.plan = self.engine.optimise(&total(table.plan.clone())?)?;
-        }
+        let (places, more) = cells.places();
         Ok(PlannedCells {
             asked: cells.asked()?,
             shelved,
-            lattice: Lattice {
-                axes: cells.axes(),
+            lattice: Arc::new(Lattice {
+                axes: cells.axes()?,
+                adds: cells.facts.adds()?,
+                secret: cells.facts.secret().clone(),
+                plan: self.engine.optimise(&total(cells.rows(relation)?)?)?,
                 facts: layout,
-                tables: lattice_tables,
                 places,
                 more,
-            },
+            }),
         })
     }
 
@@ -516,7 +512,7 @@ struct Keyed {
 enum PlannedWork {
     /// One plan, whose rows leave.
     Rows(LogicalPlan),
-    /// The tables that cells lie in.
+    /// The lattice that cells lie in.
     Cells(PlannedCells),
     /// One plan, over whose cells noise is drawn.
     AdHoc(Box<adhoc::PlannedAdHoc>),
@@ -526,13 +522,13 @@ enum PlannedWork {
 struct PlannedCells {
     asked: cells::Asked,
     shelved: patterns::Shelved,
-    lattice: Lattice,
+    lattice: Arc<Lattice>,
 }
 
 impl PlannedCells {
     /// The cells that were asked for, and how they are weighed; worked out if nobody has yet.
     async fn found(self, engine: Engine) -> Result<(RecordBatch, CellRule), RunError> {
-        let work_out = || self.lattice.work_out(&engine);
+        let work_out = || Arc::clone(&self.lattice).work_out(&engine);
         let known = self.shelved.get_or_try_init(work_out).await?;
         let cells = self.asked.of(known);
         cells.map_err(|source| RunError::Encode { source })
@@ -544,7 +540,7 @@ impl PlannedWork {
     fn plans(&self) -> Box<dyn Iterator<Item = &LogicalPlan> + '_> {
         match self {
             Self::Rows(plan) => Box::new(std::iter::once(plan)),
-            Self::Cells(cells) => Box::new(cells.lattice.plans()),
+            Self::Cells(cells) => Box::new(std::iter::once(&cells.lattice.plan)),
             Self::AdHoc(work) => Box::new(std::iter::once(&work.plan)),
         }
     }

@@ -5,17 +5,21 @@
 //! same, so that nothing is told from here for which the authority would not lend them. New data, or a new
 //! version of the product, is another lattice.
 
-use super::cells::{Cells, Table, is_finest};
+use super::cells::Cells;
 use super::facts::internal;
 use crate::engine::Engine;
 use crate::error::RunError;
 use crate::product::Served;
 use arrow::array::RecordBatch;
-use arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
-use guildhall_disclosure::{Axis, Cuboid, Facts, Pattern};
+use guildhall_disclosure::{
+    Adds, Axis, Cuboid, Facts, Gathered, Gathering, NoiseSecret, Pattern, ReleaseError,
+};
 use guildhall_model::{DatasetName, Digest, ProductRef};
 use guildhall_plan::cube::CubeLevel;
 use guildhall_store::SealedDataset;
@@ -90,36 +94,112 @@ impl PatternKey {
     }
 }
 
-/// What it takes to work a pattern out: optimised plans of the tables.
+/// What it takes to work a pattern out: an optimised plan of rows, and what is made of them.
 #[derive(Debug)]
 pub(crate) struct Lattice {
     pub(crate) axes: Vec<Axis>,
     pub(crate) facts: Facts,
-    pub(crate) tables: Vec<Table>,
-    /// Of the finest table's columns those that say where a cell lies, and those that name its other levels.
+    pub(crate) adds: Vec<Adds>,
+    pub(crate) secret: NoiseSecret,
+    /// For each row its keys at every level of every axis, whose it is, and its values.
+    pub(crate) plan: LogicalPlan,
+    /// Of the finest table's columns those that say where a cell lies, and the axes and levels of the others that name it.
     pub(crate) places: usize,
-    pub(crate) more: usize,
+    pub(crate) more: Vec<(usize, usize)>,
 }
 
 impl Lattice {
-    /// The plans, whose reads need keys.
-    pub(crate) fn plans(&self) -> impl Iterator<Item = &LogicalPlan> {
-        self.tables.iter().map(|t| &t.plan)
+    /// Works it out: reads the rows once and makes every table of them.
+    pub(crate) async fn work_out(self: Arc<Self>, engine: &Engine) -> Result<Arc<Known>, RunError> {
+        let (physical, context) = engine.physical(&self.plan).await?;
+        let memory = MemoryConsumer::new("lattice").register(context.memory_pool());
+        let rows = execute_stream(physical, context)?;
+        let gathered = Arc::new(self.gather(rows, &memory).await?);
+        let tables = self.tables(&gathered, engine.threads()).await?;
+        tokio::task::spawn_blocking(move || self.known(tables))
+            .await
+            .map_err(broke_off)?
     }
 
-    /// Works it out, one table after the other.
-    pub(crate) async fn work_out(&self, engine: &Engine) -> Result<Arc<Known>, RunError> {
-        let mut cuboids = Vec::with_capacity(self.tables.len());
-        let mut finest = None;
-        for table in &self.tables {
-            let mut cells = self.cells(table, engine).await?;
-            if is_finest(&table.levels) {
-                finest = Some(cells.clone());
-                let facts = self.places.saturating_add(self.more)..cells.num_columns();
-                let columns: Vec<usize> = (0..self.places).chain(facts).collect();
-                cells = encodable(cells.project(&columns))?;
+    async fn gather(
+        &self,
+        mut rows: SendableRecordBatchStream,
+        memory: &MemoryReservation,
+    ) -> Result<Gathered, RunError> {
+        let mut gathering = Gathering::new(self.secret.clone(), self.adds.clone());
+        let keys = self.axes.iter().map(|a| a.coarser.len()).sum();
+        let push = |gathering: &mut Gathering, batch: &RecordBatch| {
+            let (keys, rest) = batch.columns().split_at_checked(keys).unwrap_or_default();
+            let (unit, values) = rest.split_first().ok_or(ReleaseError::Shape)?;
+            gathering.push(keys, unit, values)
+        };
+        // No rows have columns, too.
+        push(&mut gathering, &RecordBatch::new_empty(rows.schema()))?;
+        while let Some(batch) = rows.next().await {
+            push(&mut gathering, &batch?)?;
+            memory.try_resize(gathering.bytes())?;
+            if gathering.cells() > MAX_CELLS {
+                return Err(RunError::TooManyCells { most: MAX_CELLS });
             }
-            let levels = table.levels.clone();
+        }
+        Ok(gathering.finish()?)
+    }
+
+    /// Every table, on as many threads as there are; the finest one has its other levels, too.
+    async fn tables(
+        self: &Arc<Self>,
+        gathered: &Arc<Gathered>,
+        threads: usize,
+    ) -> Result<Vec<(Vec<usize>, RecordBatch)>, RunError> {
+        let work = (0..threads).map(|thread| {
+            let (lattice, gathered) = (Arc::clone(self), Arc::clone(gathered));
+            tokio::task::spawn_blocking(move || {
+                let levels = lattice.levels().into_iter();
+                let share = levels.skip(thread).step_by(threads);
+                let table = |levels: Vec<usize>| Ok((lattice.table(&gathered, &levels)?, levels));
+                share.map(table).collect::<Result<Vec<_>, ReleaseError>>()
+            })
+        });
+        let mut tables = Vec::new();
+        for share in work.collect::<Vec<_>>() {
+            let share = share.await.map_err(broke_off)??;
+            tables.extend(share.into_iter().map(|(table, levels)| (levels, table)));
+        }
+        Ok(tables)
+    }
+
+    fn table(&self, gathered: &Gathered, levels: &[usize]) -> Result<RecordBatch, ReleaseError> {
+        let more: &[(usize, usize)] = if is_finest(levels) { &self.more } else { &[] };
+        gathered.table(&self.axes, levels, more)
+    }
+
+    /// The levels of every table, 0 for an axis that is rolled up to all.
+    fn levels(&self) -> Vec<Vec<usize>> {
+        let mut tables = vec![Vec::new()];
+        for axis in &self.axes {
+            let longer = |levels: Vec<usize>| {
+                (0..=axis.coarser.len()).map(move |level| {
+                    let mut levels = levels.clone();
+                    levels.push(level);
+                    levels
+                })
+            };
+            tables = tables.into_iter().flat_map(longer).collect();
+        }
+        tables
+    }
+
+    fn known(&self, tables: Vec<(Vec<usize>, RecordBatch)>) -> Result<Arc<Known>, RunError> {
+        let mut cuboids = Vec::with_capacity(tables.len());
+        let mut finest = None;
+        for (levels, mut cells) in tables {
+            if is_finest(&levels) {
+                finest = Some(cells.clone());
+                let facts = self.places.saturating_add(self.more.len())..cells.num_columns();
+                let columns: Vec<usize> = (0..self.places).chain(facts).collect();
+                let project = cells.project(&columns);
+                cells = project.map_err(|source| RunError::Encode { source })?;
+            }
             cuboids.push(Cuboid { levels, cells });
         }
         let pattern = if self.axes.is_empty() {
@@ -131,26 +211,15 @@ impl Lattice {
         let pattern = Arc::new(pattern);
         Ok(Arc::new(Known { pattern, cells }))
     }
-
-    async fn cells(&self, table: &Table, engine: &Engine) -> Result<RecordBatch, RunError> {
-        let (physical, context) = engine.physical(&table.plan).await?;
-        let schema = physical.schema();
-        let mut batches = execute_stream(physical, context)?;
-        let (mut cells, mut count) = (Vec::new(), 0_usize);
-        while let Some(batch) = batches.next().await {
-            let batch = batch?;
-            count = count.saturating_add(batch.num_rows());
-            if count > MAX_CELLS {
-                return Err(RunError::TooManyCells { most: MAX_CELLS });
-            }
-            cells.push(batch);
-        }
-        encodable(arrow::compute::concat_batches(&schema, &cells))
-    }
 }
 
-fn encodable(batch: Result<RecordBatch, ArrowError>) -> Result<RecordBatch, RunError> {
-    batch.map_err(|source| RunError::Encode { source })
+fn broke_off(_: tokio::task::JoinError) -> DataFusionError {
+    internal("the tables of a lattice broke off")
+}
+
+/// Whether a table is the finest of its lattice.
+fn is_finest(levels: &[usize]) -> bool {
+    levels.iter().all(|level| *level == 1)
 }
 
 /// The digest of the data as it stands.

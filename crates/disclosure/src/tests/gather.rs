@@ -1,0 +1,181 @@
+//! Tables of gathered rows against those of the reference.
+
+use crate::gather::{Adds, Gathered, Gathering, Takes};
+use crate::reference::{BOUNDS, Cube, MOST_ROWS, Row, World};
+use crate::tests::worlds::{SCALE, key_column, worlds};
+use crate::tests::{cases, secret};
+use crate::{Axis, ReleaseError};
+use arrow::array::{
+    Array, ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, UInt32Array,
+};
+use arrow::compute::cast;
+use arrow::util::display::array_value_to_string;
+use proptest::prelude::*;
+use std::sync::Arc;
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases(10_000) / 20))]
+
+    #[test]
+    fn tables_are_those_of_the_reference_however_the_rows_come(
+        world in worlds(),
+        batch in 1_usize..100,
+        compact_at in 1_usize..50,
+    ) {
+        let axes: Vec<Axis> = world.shapes.iter().map(|s| s.axis()).collect();
+        let gathered = gathered(&world, batch, compact_at);
+        let cube = world.cube_cells();
+        for levels in world.lattice() {
+            let table = gathered.table(&axes, &levels, &[]).unwrap();
+            prop_assert_eq!(lines(&table, None), reference(&world, &cube, &levels, &table), "{:?}", levels);
+        }
+    }
+}
+
+#[test]
+fn other_levels_stand_between_keys_and_facts() {
+    let world = World::new(
+        2,
+        crate::tests::still(),
+        vec![crate::reference::Shape::Fours],
+        (0..8)
+            .map(|at| Row {
+                unit: at,
+                at: vec![i64::from(at)],
+                value: None,
+            })
+            .collect(),
+    );
+    let axes = [Axis {
+        coarser: vec![vec![2], vec![3], vec![]],
+        declared: vec![],
+    }];
+    let table = gathered(&world, 3, 100)
+        .table(&axes, &[1], &[(0, 3)])
+        .unwrap();
+    assert_eq!(lines(&table, Some(3))[5], ["k5", "k2", "k1"]);
+}
+
+#[test]
+fn a_table_of_no_rows_has_its_columns_and_the_whole_its_cell() {
+    let world = World::new(
+        2,
+        crate::tests::still(),
+        vec![crate::reference::Shape::Flat],
+        vec![],
+    );
+    let axes = [world.shapes[0].axis()];
+    let gathered = gathered(&world, 10, 100);
+    let (whole, parts) = (
+        gathered.table(&axes, &[0], &[]).unwrap(),
+        gathered.table(&axes, &[1], &[]).unwrap(),
+    );
+    assert_eq!((whole.num_rows(), parts.num_rows()), (1, 0));
+    assert_eq!(whole.num_columns() + 1, parts.num_columns());
+}
+
+#[test]
+fn a_row_of_nobody_is_in_no_cell() {
+    let mut gathering = Gathering::new(secret(), vec![]);
+    let unit: ArrayRef = Arc::new(StringArray::from(vec![Some("u"), None]));
+    gathering.push(&[], &unit, &[]).unwrap();
+    let table = gathering.finish().unwrap().table(&[], &[], &[]).unwrap();
+    assert_eq!(array_value_to_string(table.column(0), 0).unwrap(), "1");
+}
+
+#[test]
+fn columns_that_do_not_fit_are_refused() {
+    let adds = Adds {
+        takes: Takes::Sum(0),
+        lower: 0,
+        upper: 9,
+        scale: 2,
+    };
+    let unit: ArrayRef = Arc::new(StringArray::from(vec!["u"]));
+    let decimal = |scale| -> ArrayRef {
+        Arc::new(
+            Decimal128Array::from(vec![7])
+                .with_precision_and_scale(38, scale)
+                .unwrap(),
+        )
+    };
+    let push = |values: &[ArrayRef], keys: &[ArrayRef]| {
+        Gathering::new(secret(), vec![adds]).push(keys, &unit, values)
+    };
+    let long: ArrayRef = Arc::new(Int64Array::from(vec![1, 2]));
+    assert!(push(&[decimal(2)], &[]).is_ok());
+    for (values, keys) in [
+        (vec![], vec![]),
+        (vec![decimal(3)], vec![]),
+        (vec![Arc::clone(&unit)], vec![]),
+        (vec![decimal(2)], vec![long]),
+    ] {
+        assert!(matches!(push(&values, &keys), Err(ReleaseError::Shape)));
+    }
+}
+
+/// The rows of a world, in batches of so many, with the reference's totals.
+fn gathered(world: &World, batch: usize, compact_at: usize) -> Gathered {
+    let adds = vec![
+        Adds {
+            takes: Takes::Rows,
+            lower: 0,
+            upper: i128::from(MOST_ROWS),
+            scale: 0,
+        },
+        Adds {
+            takes: Takes::Sum(0),
+            lower: i128::from(BOUNDS.0),
+            upper: i128::from(BOUNDS.1),
+            scale: SCALE,
+        },
+    ];
+    let mut gathering = Gathering::new(secret(), adds).compacting_at(compact_at);
+    for rows in std::iter::once(&[][..]).chain(world.rows.chunks(batch)) {
+        let mut keys = Vec::new();
+        for (axis, shape) in world.shapes.iter().enumerate() {
+            for level in 1..=shape.axis().coarser.len() {
+                let values: Vec<i64> = rows.iter().map(|r| shape.key(level, r.at[axis])).collect();
+                keys.push(key_column(axis, level, &values));
+            }
+        }
+        let unit: ArrayRef = Arc::new(rows.iter().map(|r| Some(r.unit)).collect::<UInt32Array>());
+        let value: Decimal128Array = rows.iter().map(|r| r.value.map(i128::from)).collect();
+        let value = value.with_precision_and_scale(38, SCALE).unwrap();
+        gathering.push(&keys, &unit, &[Arc::new(value)]).unwrap();
+    }
+    gathering.finish().unwrap()
+}
+
+/// The reference's table, its columns as those of `like`.
+fn reference(
+    world: &World,
+    cube: &Cube<'_>,
+    levels: &[usize],
+    like: &RecordBatch,
+) -> Vec<Vec<String>> {
+    let cells = world.cuboid(cube, levels, 0).cells;
+    if cells.num_rows() == 0 && levels.iter().all(|l| *l == 0) {
+        // Nobody's one cell, which the reference leaves out.
+        return lines(like, None);
+    }
+    let columns = cells.columns().iter().zip(like.columns());
+    let columns: Vec<ArrayRef> = columns
+        .map(|(c, l)| cast(c, l.data_type()).unwrap())
+        .collect();
+    lines(&crate::tests::worlds::batch(columns), None)
+}
+
+/// The first columns of a table as text, in order.
+fn lines(table: &RecordBatch, columns: Option<usize>) -> Vec<Vec<String>> {
+    let columns = &table.columns()[..columns.unwrap_or(table.num_columns())];
+    let text = |c: &ArrayRef, row: usize| match c.is_null(row) {
+        true => "-".to_owned(),
+        false => array_value_to_string(c, row).unwrap(),
+    };
+    let mut lines: Vec<Vec<String>> = (0..table.num_rows())
+        .map(|row| columns.iter().map(|c| text(c, row)).collect())
+        .collect();
+    lines.sort();
+    lines
+}
