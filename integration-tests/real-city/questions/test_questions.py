@@ -328,7 +328,8 @@ def test_spending_of_three_councils_by_service(ana):
     assert (truth["units"] < 10).sum() > 50
     dominated = [cell["units"] >= 10 and not raw.may_be_told(cell, "pence") for cell in truth.to_dict("records")]
     assert any(dominated), "one or two suppliers have nearly all of a service"
-    values = {"payments": ("rows", 0.7), "suppliers": ("units", 0.7), "pounds": ("pence", 0.7)}
+    # A service that a council had in some years only takes the smallest cell of each line that lacks it.
+    values = {"payments": ("rows", 0.6), "suppliers": ("units", 0.6), "pounds": ("pence", 0.6)}
     near(ana, statement, truth, keys, values)
 
 
