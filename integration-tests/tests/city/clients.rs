@@ -1,6 +1,6 @@
 //! Stock Python clients at the door: ADBC, `pyarrow.flight`, pandas, polars.
 
-use crate::venv::pytest;
+use crate::pytest;
 use guildhall_city_data::CityOptions;
 use guildhall_testkit::TestCity;
 use std::path::Path;

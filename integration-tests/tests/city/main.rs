@@ -18,4 +18,15 @@ mod processes;
 mod real_data;
 mod release;
 mod rogue;
-mod venv;
+
+use guildhall_integration_tests::venv;
+use std::path::Path;
+
+/// Runs the Python tests in `folder` with the packages of `clients/requirements.txt`.
+fn pytest(folder: &Path, variables: &[(&str, &Path)]) -> anyhow::Result<()> {
+    let requirements = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/requirements.txt");
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("venv");
+    let python = venv::python(&requirements, &home)?;
+    eprint!("{}", venv::pytest(&python, folder, variables)?);
+    Ok(())
+}

@@ -1,6 +1,6 @@
 //! Real data of four councils, dirt and all: the city answers as pandas does over the raw files.
 
-use crate::venv::pytest;
+use crate::pytest;
 use guildhall_testkit::{TestCity, node};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
