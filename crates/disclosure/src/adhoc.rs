@@ -13,7 +13,6 @@ use crate::canonical;
 use crate::dp::{Plan, Share};
 use crate::noise::NoiseSecret;
 use crate::release::ReleaseError;
-use crate::{ERROR_METADATA, RULE_METADATA};
 use arrow::array::{
     Array, ArrayRef, AsArray, Decimal128Array, RecordBatch, StringArray, UInt32Array,
 };
@@ -22,6 +21,7 @@ use arrow::datatypes::{
     DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Field, Schema, SchemaRef,
 };
 use arrow::row::{OwnedRow, RowConverter, SortField};
+use guildhall_accuracy::adhoc::Column;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use std::collections::HashMap;
@@ -85,6 +85,17 @@ pub enum AdHocValue {
         /// By which.
         count: usize,
     },
+}
+
+impl AdHocValue {
+    /// What it is as far as its rule and its error go.
+    fn column(self) -> Column {
+        match self {
+            Self::Key(_) => Column::Key,
+            Self::Statistic(at) => Column::Statistic(at),
+            Self::Mean { sum, count } => Column::Mean { sum, count },
+        }
+    }
 }
 
 /// The cells of an answer: every combination of the registered values of its keys, or the one cell of all rows.
@@ -193,31 +204,9 @@ impl CheckedAdHoc {
     }
 
     fn field(&self, column: &AdHocColumn) -> Field {
-        let cost = self.rule.plan.charge().rho.to_string();
-        let rule = format!("differential-privacy;{}", cost.replace(' ', "="));
-        let error = match column.value {
-            AdHocValue::Key(_) => "none".to_owned(),
-            AdHocValue::Statistic(at) => format!("within {} with 95 %", self.error(at)),
-            AdHocValue::Mean { sum, count } => format!(
-                "its sum within {} and its count within {}, each with 95 %",
-                self.error(sum),
-                self.error(count)
-            ),
-        };
-        let metadata = HashMap::from([
-            (RULE_METADATA.to_owned(), rule),
-            (ERROR_METADATA.to_owned(), error),
-        ]);
-        Field::new(&column.name, column.data_type.clone(), true).with_metadata(metadata)
-    }
-
-    /// How far a noisy statistic is from what was clamped, 95 times in 100.
-    fn error(&self, at: usize) -> String {
-        let (share, scale) = (self.rule.plan.shares().get(at), self.scales.get(at));
-        match (share, scale) {
-            (Some(share), Some(scale)) => decimal(share.sigma2().error_95(), *scale),
-            _ => String::new(),
-        }
+        let told = column.value.column().told(&self.rule.plan, &self.scales);
+        Field::new(&column.name, column.data_type.clone(), true)
+            .with_metadata(told.metadata().into_iter().collect())
     }
 
     /// The columns that leave, and how many cells.
@@ -307,20 +296,6 @@ fn exact(column: &ArrayRef, scale: i8) -> Result<Decimal128Array, ReleaseError> 
     Ok(cast(column, &to)?.as_primitive::<Decimal128Type>().clone())
 }
 
-/// `value` units of the last of `scale` decimals, in full.
-fn decimal(value: i128, scale: i8) -> String {
-    let places = usize::try_from(scale).unwrap_or(0);
-    let digits = format!("{value:0width$}", width = places.saturating_add(1));
-    match digits
-        .len()
-        .checked_sub(places)
-        .map(|at| digits.split_at(at))
-    {
-        Some((whole, rest)) if places > 0 => format!("{whole}.{rest}"),
-        _ => digits,
-    }
-}
-
 fn wrong(what: &str) -> ReleaseError {
     ReleaseError::Rule {
         what: what.to_owned(),
@@ -332,6 +307,7 @@ mod tests {
     use super::*;
     use crate::dp::{Bounds, Groups, Rho};
     use crate::release::{Gate, Rule};
+    use crate::{ERROR_METADATA, RULE_METADATA};
     use arrow::array::Int64Array;
     use arrow::datatypes::Float64Type;
 

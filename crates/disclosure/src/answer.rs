@@ -10,12 +10,8 @@ use arrow::array::{
 };
 use arrow::compute::{cast, take};
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Float64Type, Schema, SchemaRef};
+use guildhall_accuracy::status::{PERTURBED, SUPPRESSED};
 use std::sync::Arc;
-
-/// What a status companion says of a released value.
-const PERTURBED: &str = "perturbed";
-/// What it says of one that was kept back.
-const SUPPRESSED: &str = "suppressed";
 
 /// The shape of an answer of cells: known before anything is computed, since it says nothing of the data.
 #[must_use]

@@ -1,11 +1,10 @@
 //! Cells over a private product: what their rule is, and what of them leaves.
 
-use crate::dominance;
 use crate::facts::Facts;
 use crate::margins::Margins;
-use crate::{ERROR_METADATA, RULE_METADATA};
 use arrow::datatypes::{DataType, Field};
-use std::collections::HashMap;
+use guildhall_accuracy::cube::Column;
+use guildhall_accuracy::status;
 
 /// How the cells of one answer are weighed: the rule of the cube lane.
 ///
@@ -77,23 +76,23 @@ pub enum CellValue {
 impl CellColumn {
     /// The field of the released column: may always be NULL, and names its rule and how far off it may be.
     pub(crate) fn field(&self, facts: &Facts) -> Field {
-        let metadata = HashMap::from([
-            (RULE_METADATA.to_owned(), self.value.rule(facts)),
-            (ERROR_METADATA.to_owned(), self.value.error(facts)),
-        ]);
-        Field::new(&self.name, self.data_type.clone(), true).with_metadata(metadata)
+        let told = (self.value.column(facts))
+            .told(facts.minimum_group, facts.noise.table.noise_of_cells());
+        Field::new(&self.name, self.data_type.clone(), true)
+            .with_metadata(told.metadata().into_iter().collect())
     }
 
     /// The field of the column's companion; a key has none.
     pub(crate) fn status_field(&self) -> Option<Field> {
-        let metadata = HashMap::from([
-            (RULE_METADATA.to_owned(), "cell-status".to_owned()),
-            (ERROR_METADATA.to_owned(), "none".to_owned()),
-        ]);
-        let field = || Field::new(format!("{}_status", self.name), DataType::Utf8, true);
         let is_key = matches!(self.value, CellValue::Key { .. });
-        (!is_key).then(|| field().with_metadata(metadata))
+        (!is_key).then(|| status_field(&self.name))
     }
+}
+
+/// The field of the companion of a released value called `name`.
+pub(crate) fn status_field(name: &str) -> Field {
+    Field::new(status::name(name), DataType::Utf8, true)
+        .with_metadata(status::told().metadata().into_iter().collect())
 }
 
 impl CellValue {
@@ -106,31 +105,17 @@ impl CellValue {
         }
     }
 
-    fn rule(self, facts: &Facts) -> String {
-        let k = facts.minimum_group;
-        let spec = facts.noise.table.spec();
-        let cell = format!("minimum-group={k};margins");
-        let noise = format!("cell-key={},{}", spec.most, spec.variance);
+    /// What it is as far as its rule and its error go.
+    fn column(self, facts: &Facts) -> Column {
         match self {
-            Self::Key { .. } => cell,
-            Self::Units => format!("{cell};{noise}"),
-            Self::Sum { .. } | Self::Mean { .. } => {
-                let dominance = dominance::RULES;
-                format!("{cell};minimum-contributors={k};{dominance};clamped-per-unit;{noise}")
-            }
-        }
-    }
-
-    fn error(self, facts: &Facts) -> String {
-        match self {
-            Self::Key { .. } => "none".to_owned(),
-            Self::Units => facts.units_error(),
-            Self::Sum { total } => facts.sum_error(total),
-            Self::Mean { sum, count } => format!(
-                "its sum {}, its count {}, after the noise that they have in common",
-                facts.own_error(sum),
-                facts.own_error(count)
-            ),
+            Self::Key { .. } => Column::Key,
+            Self::Units => Column::Units,
+            Self::Sum { total } => Column::Total {
+                ones: facts.is_count(total),
+            },
+            Self::Mean { count, .. } => Column::Mean {
+                ones: facts.is_count(count),
+            },
         }
     }
 }

@@ -3,9 +3,7 @@
 //! Both rules are those of SACRO's ACRO 1.0.2, with the limits of its `default.yaml`, in whole numbers. At these
 //! limits whatever fails the p-ratio fails NK as well; both are kept, since their limits may part. A total whose
 //! largest contribution is 0 is all zeros, and safe. Where ACRO asks for a person's review, of negatives, we fail.
-
-/// The rules, as a column's metadata names them.
-pub(crate) const RULES: &str = "dominance=2,0.90;p-ratio=0.10";
+//! `guildhall_accuracy::cube::DOMINANCE` names them to whoever asks.
 
 /// Whether a total passes both rules. `first` and `second` are its largest contributions; what cannot be worked out
 /// fails, and so does anything negative, for which the rules say nothing.

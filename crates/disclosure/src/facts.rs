@@ -80,34 +80,8 @@ impl Facts {
         Ok(())
     }
 
-    /// How far a released count of units may be from the true one.
-    pub(crate) fn units_error(&self) -> String {
-        format!("at most {}", self.noise.table.most())
-    }
-
-    /// How far a released sum may be from the true one.
-    pub(crate) fn sum_error(&self, total: usize) -> String {
-        let shared = self.units_error();
-        match self.is_count(total) {
-            true => shared,
-            false => format!("{shared} mean contributions and {}", self.own_error(total)),
-        }
-    }
-
-    /// How far a total's own noise may move it, after clamping.
-    pub(crate) fn own_error(&self, total: usize) -> String {
-        let most = self.noise.table.most();
-        let percent = u64::from(most) * 5;
-        match self.is_count(total) {
-            true => "none".to_owned(),
-            false => format!(
-                "at most {percent}% of the largest contribution, or {most} in the last digit if that is more"
-            ),
-        }
-    }
-
     /// Whether a total is the count of its contributors by declaration.
-    fn is_count(&self, total: usize) -> bool {
+    pub(crate) fn is_count(&self, total: usize) -> bool {
         self.totals.get(total).is_some_and(|t| t.ones)
     }
 }

@@ -7,6 +7,7 @@
 //! Held here is the *cube lane*: the minimum group on distinct units before and after noise, the minimum of
 //! contributors per measure, dominance, cell-key noise, margins with complementary suppression, one shape for what is
 //! empty, unknown or withheld, and a canonical order of cells; and the *ad hoc lane*'s noise ([`dp`], [`AdHocRule`]).
+//! What is told of a released column is in `guildhall_accuracy`, so that a planner can tell it before.
 //! Not held here: the ledger of budgets, and what two products say together, which is weighed when a product is
 //! published. Each module names its sources; [`ons`] has the Office for National Statistics' own form of cell keys,
 //! for conformance.
@@ -20,7 +21,6 @@ mod canonical;
 mod cells;
 mod coordinates;
 mod dominance;
-pub mod dp;
 mod facts;
 mod gather;
 mod lattice;
@@ -36,6 +36,9 @@ mod tables;
 #[cfg(test)]
 mod tests;
 
+pub use guildhall_accuracy::dp;
+pub use guildhall_accuracy::{ERROR_METADATA, RULE_METADATA};
+
 pub use adhoc::{AdHocColumn, AdHocRule, AdHocValue, Draws, Grid};
 pub use answer::schema_of;
 pub use cells::{CellColumn, CellRule, CellValue};
@@ -45,8 +48,3 @@ pub use margins::{Axis, Coordinate, Cuboid, Margins, Pattern};
 pub use noise::{Noise, NoiseSecret};
 pub use ptable::{PTable, PTableError, PTableSpec};
 pub use release::{Gate, Receipt, ReleaseError, Released, Rule};
-
-/// Field metadata that names the rule a column was released under.
-pub const RULE_METADATA: &str = "guildhall.rule";
-/// Field metadata that names how far a released value may be from the true one.
-pub const ERROR_METADATA: &str = "guildhall.error_bound";

@@ -4,6 +4,7 @@
 //! entropy, so it promises nothing else: `p_d` is proportional to `exp(a d + b d²)` (Giessing 2016; the `ptable`
 //! package of the European Statistical System).
 
+use guildhall_accuracy::cube::CellNoise;
 use std::fmt;
 use std::sync::LazyLock;
 
@@ -85,14 +86,20 @@ impl PTable {
     pub fn standard() -> &'static Self {
         static STANDARD: LazyLock<PTable> = LazyLock::new(|| {
             let spec = PTableSpec {
-                most: 5,
-                variance: 3.0,
+                most: CellNoise::STANDARD.most,
+                variance: CellNoise::STANDARD.variance,
                 barred: 0,
             };
             // A table without rows moves nothing; `the_standard_table_has_all_its_rows` holds that this one has them.
             PTable::generate(spec).unwrap_or(PTable { spec, rows: vec![] })
         });
         &STANDARD
+    }
+
+    /// How far it moves counts, as its columns' metadata says.
+    pub(crate) fn noise_of_cells(&self) -> CellNoise {
+        let PTableSpec { most, variance, .. } = self.spec;
+        CellNoise { most, variance }
     }
 
     /// A table without rows, which moves nothing.

@@ -211,15 +211,43 @@ impl TestNode {
         while let LogicalPlan::Projection(p) = aggregate {
             aggregate = p.input.as_ref();
         }
+        let (lane, schema) = self.lane(aggregate, product);
+        let plan = match lane {
+            Lane::Cube(query) => query.canonical_plan(&schema),
+            Lane::AdHoc(query) => query.canonical_plan(&schema),
+        };
+        profile::encode(&plan.unwrap(), &state).unwrap()
+    }
+
+    /// The lane of an aggregation over `product`, and the columns of its view, as an honest gateway has them.
+    fn lane(
+        &self,
+        aggregate: &LogicalPlan,
+        product: &Product,
+    ) -> (Lane, arrow::datatypes::SchemaRef) {
         let budget = product.budget(&"transport_planning".parse().unwrap());
         let lane = guildhall_plan::adhoc::lane(aggregate, product, budget).unwrap();
         let bytes = arrow::buffer::Buffer::from_vec(product.arrow_schema.clone());
         let schema = arrow::ipc::convert::try_schema_from_ipc_buffer(&bytes).unwrap();
-        let plan = match lane {
-            Lane::Cube(query) => query.canonical_plan(&Arc::new(schema)),
-            Lane::AdHoc(query) => query.canonical_plan(&Arc::new(schema)),
+        (lane, Arc::new(schema))
+    }
+
+    /// What an honest gateway tells of the columns of the answer to `sql`, before it asks.
+    pub(crate) async fn told(&self, sql: &str) -> Vec<[(String, String); 2]> {
+        let plan = self.plan(sql).await;
+        let reads = profile::reads(&plan).unwrap();
+        let product = self.product(reads[0].product.product.as_str());
+        let mut aggregate = &plan;
+        while let LogicalPlan::Projection(p) = aggregate {
+            aggregate = p.input.as_ref();
+        }
+        let budget = product.budget(&"transport_planning".parse().unwrap());
+        let (lane, schema) = self.lane(aggregate, product);
+        let told = match lane {
+            Lane::Cube(query) => query.told(product),
+            Lane::AdHoc(query) => query.told(product, &schema, budget.unwrap()).unwrap(),
         };
-        profile::encode(&plan.unwrap(), &state).unwrap()
+        told.into_iter().map(|t| t.metadata()).collect()
     }
 
     /// A grant for just what `fragment` reads.

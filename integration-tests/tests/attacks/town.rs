@@ -10,6 +10,8 @@ pub(crate) const PRESENT: &[Feature] = &[
     Feature::HangUp,
     Feature::WholeCells,
     Feature::EqualParts,
+    Feature::Faults,
+    Feature::ErrorBounds,
 ];
 
 /// A part of the system that some verdicts rest on.

@@ -260,9 +260,7 @@ fn every_released_column_names_its_rule_and_its_error() {
             "rows_status: cell-status; error none".to_owned(),
             format!("total: {rules}; error {sum}"),
             "total_status: cell-status; error none".to_owned(),
-            format!(
-                "mean: {rules}; error its sum {own}, its count {own}, after the noise that they have in common"
-            ),
+            format!("mean: {rules}; error its sum moved by {own}, its count moved by {own}"),
             "mean_status: cell-status; error none".to_owned(),
         ]
     );

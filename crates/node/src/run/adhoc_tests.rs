@@ -249,6 +249,27 @@ async fn the_truth_is_told_within_the_noise_and_every_registered_cell_is_there()
     assert_eq!(rule, "differential-privacy;rho=1");
 }
 
+#[tokio::test]
+async fn what_a_gateway_tells_before_is_what_the_gate_tells() {
+    let node = node("0.0000011", 3).await;
+    let asked_for = "ward, count(DISTINCT vehicle), sum(paid_pence), count(*), count(paid_pence), \
+                     avg(paid_pence)";
+    for sql in [
+        format!(
+            "SELECT {asked_for} FROM {STAYS} WHERE started > TIMESTAMP '2026-01-01' GROUP BY ward"
+        ),
+        format!("SELECT sum(paid_pence), count(*) FROM {STAYS} WHERE paid_pence > 1"),
+        format!("SELECT {asked_for} FROM {STAYS} GROUP BY ward"),
+    ] {
+        let batch = asked(&node, &sql).await.unwrap();
+        let told = node.told(&sql).await;
+        assert_eq!(told.len(), batch.num_columns());
+        for (field, told) in batch.schema().fields().iter().zip(told) {
+            assert_eq!(*field.metadata(), told.into_iter().collect(), "{field:?}");
+        }
+    }
+}
+
 /// 40 vehicles with one stay in each of five wards.
 async fn wandering(cells_per_unit: u32) -> TestNode {
     let mut node = TestNode::parking().await;

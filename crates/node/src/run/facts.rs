@@ -20,12 +20,10 @@ use guildhall_disclosure::dp::Bounds;
 use guildhall_disclosure::{Adds, Facts, Noise, NoiseSecret, PTable, Takes};
 use guildhall_grant::product::{Measure, Product, RollUp, RollUpKind};
 use guildhall_model::ColumnName;
-use guildhall_plan::cube::{CubeAgg, CubeLevel, CubeQuery, LevelBy};
+use guildhall_plan::cube::{CubeAgg, CubeLevel, CubeQuery, LevelBy, Scale};
 
 /// How far beyond its bound one row's value is followed, before it is added to its unit's total.
 const HEADROOM: f64 = 1024.0;
-/// The significant digits of a bound that a sum of floats keeps.
-const DIGITS: i32 = 15;
 
 /// What every table of cells over one product's relation has in common for one question.
 #[derive(Debug)]
@@ -172,7 +170,7 @@ impl<'a> CellFacts<'a> {
         columns.push(self.column(self.unit).alias("unit"));
         for (at, measure) in self.measures().into_iter().enumerate() {
             let column = self.column(&measure.column);
-            let exact = self.scale(measure)?.exact(column, measure)?;
+            let exact = exact(self.scale(measure)?, column, measure)?;
             columns.push(exact.alias(format!("value{at}")));
         }
         LogicalPlanBuilder::from(relation)
@@ -268,8 +266,9 @@ impl<'a> CellFacts<'a> {
             TotalOf::Rows => (None, None, self.at_most(plain("rows"))?),
             TotalOf::Sum(measure) => {
                 let scale = self.scale(measure)?;
-                let of_row = scale.exact(self.column(&measure.column), measure)?;
-                (Some(of_row), Some(sum(value)), scale.clamp(raw, measure)?)
+                let of_row = exact(scale, self.column(&measure.column), measure)?;
+                let clamped = clamp(scale, raw, measure)?;
+                (Some(of_row), Some(sum(value)), clamped)
             }
             TotalOf::Values(measure) => {
                 let none = raw.clone().eq(lit(0_i64));
@@ -278,9 +277,8 @@ impl<'a> CellFacts<'a> {
                     lit(ScalarValue::Decimal128(None, DECIMAL128_MAX_PRECISION, 0)),
                 )
                 .otherwise(self.at_most(raw)?)?;
-                let of_row = self
-                    .scale(measure)?
-                    .exact(self.column(&measure.column), measure)?;
+                let scale = self.scale(measure)?;
+                let of_row = exact(scale, self.column(&measure.column), measure)?;
                 (Some(of_row), Some(count(value)), some)
             }
         })
@@ -301,18 +299,7 @@ impl<'a> CellFacts<'a> {
             .view
             .schema()
             .field_with_name(measure.column.as_str())?;
-        match field.data_type() {
-            t if t.is_integer() => Ok(Scale {
-                decimals: 0,
-                floating: false,
-            }),
-            DataType::Decimal128(_, s) if *s >= 0 => Ok(Scale {
-                decimals: *s,
-                floating: false,
-            }),
-            t if t.is_floating() => Ok(Scale::of_floats(measure)),
-            _ => Err(internal("a measure that is no number")),
-        }
+        Scale::of(measure, field.data_type()).ok_or_else(|| internal("a measure that is no number"))
     }
 
     /// A dimension at a level.
@@ -401,76 +388,35 @@ fn joined(names: impl Iterator<Item = impl ToString>) -> String {
     names.join(",")
 }
 
-/// How the values of a measure become decimals.
-#[derive(Debug, Clone, Copy)]
-struct Scale {
-    decimals: i8,
-    floating: bool,
+/// One row's value as a decimal; NULL where it is none.
+fn exact(scale: Scale, value: Expr, measure: &Measure) -> Result<Expr, DataFusionError> {
+    if !scale.floating {
+        return Ok(try_cast(value, scale.data_type()));
+    }
+    let far = measure.lower.abs().max(measure.upper.abs()) * HEADROOM;
+    let value = cast(value, DataType::Float64);
+    let bounded = when(isnan(value.clone()), lit(ScalarValue::Float64(None)))
+        .when(value.clone().gt(lit(far)), lit(far))
+        .when(value.clone().lt(lit(-far)), lit(-far))
+        .otherwise(value)?;
+    Ok(try_cast(bounded, scale.data_type()))
 }
 
-impl Scale {
-    /// Enough decimals for [`DIGITS`] digits of the larger bound, and room for 10^9 rows of it.
-    fn of_floats(measure: &Measure) -> Self {
-        let largest = measure.lower.abs().max(measure.upper.abs());
-        let mut decimals = DIGITS;
-        let mut power = 1.0_f64;
-        while power < largest && decimals > 0 {
-            power *= 10.0;
-            decimals -= 1;
-        }
-        Self {
-            decimals: i8::try_from(decimals).unwrap_or(0),
-            floating: true,
-        }
-    }
-
-    fn data_type(self) -> DataType {
-        DataType::Decimal128(DECIMAL128_MAX_PRECISION, self.decimals)
-    }
-
-    /// One row's value as a decimal; NULL where it is none.
-    fn exact(self, value: Expr, measure: &Measure) -> Result<Expr, DataFusionError> {
-        if !self.floating {
-            return Ok(try_cast(value, self.data_type()));
-        }
-        let far = measure.lower.abs().max(measure.upper.abs()) * HEADROOM;
-        let value = cast(value, DataType::Float64);
-        let bounded = when(isnan(value.clone()), lit(ScalarValue::Float64(None)))
-            .when(value.clone().gt(lit(far)), lit(far))
-            .when(value.clone().lt(lit(-far)), lit(-far))
-            .otherwise(value)?;
-        Ok(try_cast(bounded, self.data_type()))
-    }
-
-    /// A unit's total within the measure's bounds; NULL if it has no value.
-    fn clamp(self, total: Expr, measure: &Measure) -> Result<Expr, DataFusionError> {
-        let (lower, upper) = self.bounds(measure)?;
-        let bound = |v| {
-            lit(ScalarValue::Decimal128(
-                Some(v),
-                DECIMAL128_MAX_PRECISION,
-                self.decimals,
-            ))
-        };
-        let (lower, upper) = (bound(lower), bound(upper));
-        let total = try_cast(total, self.data_type());
-        when(total.clone().lt(lower.clone()), lower)
-            .when(total.clone().gt(upper.clone()), upper)
-            .otherwise(total)
-    }
-
-    /// A measure's bounds in units of the last decimal.
-    fn bounds(self, measure: &Measure) -> Result<(i128, i128), DataFusionError> {
-        let step = 10_f64.powi(i32::from(self.decimals));
-        let bound =
-            |x: f64| match ScalarValue::Float64(Some(x / step)).cast_to(&self.data_type())? {
-                ScalarValue::Decimal128(Some(v), _, _) => Ok(v),
-                _ => Err(internal("a measure whose bounds are no numbers")),
-            };
-        // Inwards: a bound between two steps must not let a total past it.
-        let (lower, upper) = (measure.lower * step, measure.upper * step);
-        Ok((bound(lower.ceil())?, bound(upper.floor())?))
-    }
+/// A unit's total within the measure's bounds; NULL if it has no value.
+fn clamp(scale: Scale, total: Expr, measure: &Measure) -> Result<Expr, DataFusionError> {
+    let (lower, upper) = scale.bounds(measure)?;
+    let bound = |v| {
+        lit(ScalarValue::Decimal128(
+            Some(v),
+            DECIMAL128_MAX_PRECISION,
+            scale.decimals,
+        ))
+    };
+    let (lower, upper) = (bound(lower), bound(upper));
+    let total = try_cast(total, scale.data_type());
+    when(total.clone().lt(lower.clone()), lower)
+        .when(total.clone().gt(upper.clone()), upper)
+        .otherwise(total)
 }
 
 pub(super) fn plain(name: &str) -> Expr {

@@ -12,6 +12,7 @@
 
 mod form;
 mod recognise;
+mod told;
 
 pub use recognise::recognise;
 

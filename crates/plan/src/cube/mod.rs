@@ -14,11 +14,14 @@ mod axes;
 mod canonical;
 mod limit;
 mod recognise;
+mod scale;
 mod source;
+mod told;
 mod value;
 
 pub use axes::{AxisPlace, CubeAxis, CubeLevel, LevelBy, axes};
 pub use recognise::recognise;
+pub use scale::Scale;
 
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ScalarValue;

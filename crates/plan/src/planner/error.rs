@@ -145,6 +145,7 @@ impl PlanError {
                 | DataFusionError::Configuration(text) => {
                     Self::invalid(scrub(&first_lines(text), literals))
                 }
+                DataFusionError::Internal(text) if is_wrong_call(text) => Self::invalid(WRONG_CALL),
                 DataFusionError::SQL(_, _) => Self::invalid("the statement cannot be parsed"),
                 DataFusionError::ArrowError(error, _) => Self::invalid(arrow_text(error)),
                 DataFusionError::ResourcesExhausted(_) => Self::TooMuch { what: "memory" },
@@ -163,6 +164,28 @@ impl PlanError {
                     source,
                 },
             },
+        }
+    }
+
+    /// A failure of ours while planning, if it is none of the statement's that the engine takes for its own.
+    pub(crate) fn internal(source: DataFusionError) -> Self {
+        match source.find_root() {
+            DataFusionError::Internal(text) if is_wrong_call(text) => Self::invalid(WRONG_CALL),
+            _ => Self::Internal {
+                doing: "planned",
+                source,
+            },
+        }
+    }
+
+    /// A failure to work out a part of a statement that needs no row: the doing of whoever wrote it. None of the
+    /// engine's own words come back, which may hold any part of a literal.
+    pub(crate) fn constant(source: DataFusionError) -> Self {
+        match source.find_root() {
+            DataFusionError::ArrowError(error, _) => Self::invalid(arrow_text(error)),
+            DataFusionError::ResourcesExhausted(_) => Self::TooMuch { what: "memory" },
+            // What the engine calls internal is of this kind as well: nothing but the statement went in.
+            _ => Self::invalid("a constant of the statement cannot be computed"),
         }
     }
 
@@ -231,6 +254,13 @@ fn shared_text(inner: &(dyn StdError + Send + Sync + 'static)) -> PlanError {
             source: inner.to_string().into(),
         },
     }
+}
+
+const WRONG_CALL: &str = "a function does not take arguments of these types";
+
+/// Whether the engine says, as a fault of its own, that a call fits no signature of its function.
+fn is_wrong_call(text: &str) -> bool {
+    text.starts_with("Function '") && text.contains("failed to match any signature")
 }
 
 fn schema_text(error: &SchemaError) -> String {

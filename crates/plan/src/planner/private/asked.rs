@@ -1,15 +1,15 @@
 //! What an aggregate over private products asks, followed down to the scans that it reaches.
 
-use super::never;
+use super::{PlanError, internal, never};
 use crate::catalogue::CatalogueProduct;
 use crate::cut::product_of;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
+use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -51,6 +51,50 @@ impl Asked {
     }
 }
 
+impl Asked {
+    /// The same, if every constant in it could be worked out: the simplifier leaves what fails for when rows are there.
+    fn computed(self) -> Result<Self, PlanError> {
+        if self.group.iter().chain(&self.filters).any(holds_constant) {
+            return Err(PlanError::invalid(
+                "a constant of the statement cannot be computed",
+            ));
+        }
+        Ok(self)
+    }
+}
+
+/// Whether a part of a simplified expression is made of literals alone and yet is none. What a `CASE` may never come
+/// to is not looked at.
+fn holds_constant(e: &Expr) -> bool {
+    let mut found = false;
+    let walked = e.apply(|part| match part {
+        Expr::Case(_) => Ok(TreeNodeRecursion::Jump),
+        Expr::Literal(..) => Ok(TreeNodeRecursion::Continue),
+        part if is_constant(part) => {
+            found = true;
+            Ok(TreeNodeRecursion::Stop)
+        }
+        _ => Ok(TreeNodeRecursion::Continue),
+    });
+    debug_assert!(walked.is_ok());
+    found
+}
+
+/// Whether `e` is operators, casts and functions over literals, and nothing else.
+fn is_constant(e: &Expr) -> bool {
+    match e {
+        Expr::Literal(..) => true,
+        Expr::BinaryExpr(b) => is_constant(&b.left) && is_constant(&b.right),
+        Expr::Negative(e) => is_constant(e),
+        Expr::Cast(c) => is_constant(&c.expr),
+        Expr::ScalarFunction(f) => {
+            let fixed = f.func.signature().volatility == Volatility::Immutable;
+            fixed && !f.args.is_empty() && f.args.iter().all(is_constant)
+        }
+        _ => false,
+    }
+}
+
 /// One scan that an aggregate reaches through filters, columns and unions.
 pub(super) struct Leaf {
     pub(super) asked: Asked,
@@ -72,7 +116,7 @@ pub(super) fn reach(
     plan: &LogicalPlan,
     state: &SessionState,
     leaves: &mut Vec<Leaf>,
-) -> EngineResult<bool> {
+) -> Result<bool, PlanError> {
     match plan {
         LogicalPlan::Filter(filter) => {
             asked.filters.push(filter.predicate.clone());
@@ -84,20 +128,23 @@ pub(super) fn reach(
                 .iter()
                 .map(|e| e.clone().unalias_nested().data)
                 .collect();
-            let asked = asked.through(&projection.schema, &exprs)?;
+            let asked = asked
+                .through(&projection.schema, &exprs)
+                .map_err(internal)?;
             reach(asked, &projection.input, state, leaves)
         }
         LogicalPlan::SubqueryAlias(alias) => {
-            let asked = asked.through(&alias.schema, &columns(alias.input.schema()))?;
+            let under = columns(alias.input.schema());
+            let asked = asked.through(&alias.schema, &under).map_err(internal)?;
             reach(asked, &alias.input, state, leaves)
         }
         // Order within a relation means nothing to an aggregate of the cube's.
         LogicalPlan::Sort(sort) if sort.fetch.is_none() => reach(asked, &sort.input, state, leaves),
         LogicalPlan::Union(union) => {
             for input in &union.inputs {
-                let branch = asked
-                    .clone()
-                    .through(&union.schema, &columns(input.schema()))?;
+                let under = columns(input.schema());
+                let branch = asked.clone().through(&union.schema, &under);
+                let branch = branch.map_err(internal)?;
                 if !reach(branch, input, state, leaves)? {
                     return Ok(false);
                 }
@@ -110,7 +157,10 @@ pub(super) fn reach(
             };
             asked.filters.extend(scan.filters.iter().cloned());
             leaves.push(Leaf {
-                asked: simplified(asked, &scan.projected_schema, state)?,
+                // What fails here needs no row: the statement's own constants cannot be computed.
+                asked: simplified(asked, &scan.projected_schema, state)
+                    .map_err(PlanError::constant)?
+                    .computed()?,
                 scan: scan.clone(),
                 product,
             });

@@ -13,7 +13,7 @@ use crate::catalogue::CatalogueProduct;
 use crate::cut::{fragment, product_of};
 use crate::remote::{Mode, RemoteFragment};
 use asked::{Asked, Leaf, columns, reach, simplifier, told_apart};
-use datafusion::arrow::datatypes::Field;
+use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue, TableReference};
 use datafusion::error::{DataFusionError, Result as EngineResult};
@@ -23,12 +23,10 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, EmptyRelation, Expr, ExprSchemable, Extension, FetchType, Filter,
     LogicalPlan, Projection, Union,
 };
+use guildhall_accuracy::Told;
 use guildhall_model::{OutputClass, ReleaseClass};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
-
-/// Metadata of a released column: the rule that it passed.
-const RULE: &str = "guildhall.rule";
 
 /// `plan` with every aggregate over a private product in a fragment of its own.
 pub(crate) fn taken_out(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan, PlanError> {
@@ -90,10 +88,7 @@ fn never(predicate: &Expr) -> bool {
 }
 
 fn internal(source: DataFusionError) -> PlanError {
-    PlanError::Internal {
-        doing: "planned",
-        source,
-    }
+    PlanError::internal(source)
 }
 
 /// A product in `plan` whose rows do not leave its node, sub-queries included.
@@ -148,7 +143,7 @@ fn take(node: LogicalPlan, state: &SessionState) -> Result<Transformed<LogicalPl
         aggregates: aggregate.aggr_expr.clone(),
         filters: vec![],
     };
-    if !reach(asked, &aggregate.input, state, &mut leaves).map_err(internal)? {
+    if !reach(asked, &aggregate.input, state, &mut leaves)? {
         return Ok(Transformed::no(node));
     }
     let (live, dead): (Vec<Leaf>, Vec<Leaf>) = leaves.into_iter().partition(|l| !l.is_empty());
@@ -304,10 +299,11 @@ fn released(
     let schema = &leaf.product.schema;
     let lane = adhoc::lane(question, product, leaf.product.budget.as_ref())
         .map_err(|refusal| PlanError::Refused { refusal })?;
-    let (plan, told) = match &lane {
+    let (plan, columns) = match &lane {
         Lane::Cube(query) => (query.canonical_plan(schema), query.output_schema()),
         Lane::AdHoc(query) => (query.canonical_plan(schema), query.output_schema()),
     };
+    let told = told(&lane, &leaf.product)?;
     let plan = plan.map_err(internal)?;
     let fragment = fragment(
         &plan,
@@ -320,11 +316,24 @@ fn released(
     Ok(RemoteFragment {
         fragment: Arc::new(fragment),
         plan: None,
-        schema: cell_schema(&told, &rule).map_err(internal)?,
+        schema: cell_schema(&columns, told).map_err(internal)?,
         rows: Rows::exactly(1_000.0),
         rule,
         open: false,
     })
+}
+
+/// What is told of each column of the answer, in the words of the node that will give it.
+fn told(lane: &Lane, of: &CatalogueProduct) -> Result<Vec<Told>, PlanError> {
+    match (lane, &of.budget) {
+        (Lane::Cube(query), _) => Ok(query.told(&of.product)),
+        (Lane::AdHoc(query), Some(budget)) => query
+            .told(&of.product, &of.schema, budget)
+            .map_err(|refusal| PlanError::Refused { refusal }),
+        (Lane::AdHoc(_), None) => Err(internal(DataFusionError::Internal(
+            "a free question without a budget".to_owned(),
+        ))),
+    }
 }
 
 /// The rule that the answer passes, and in the ad hoc lane what it costs.
@@ -341,26 +350,20 @@ fn rule(lane: &Lane, leaf: &Leaf) -> String {
     }
 }
 
-/// The released columns: all of them nullable, each with a name of its own and its rule.
-fn cell_schema(
-    columns: &datafusion::arrow::datatypes::Schema,
-    rule: &str,
-) -> EngineResult<DFSchemaRef> {
+/// The released columns: all of them nullable, each with a name of its own, its rule and how far off it may be.
+fn cell_schema(columns: &Schema, told: Vec<Told>) -> EngineResult<DFSchemaRef> {
     let mut taken = BTreeSet::new();
-    let fields = columns
-        .fields()
-        .iter()
-        .enumerate()
-        .map(|(index, field)| {
-            let mut name = field.name().clone();
-            if !taken.insert(name.clone()) {
-                name = format!("{name} ({index})");
-                taken.insert(name.clone());
-            }
-            Field::new(name, field.data_type().clone(), true)
-                .with_metadata(HashMap::from([(RULE.to_owned(), rule.to_owned())]))
-        })
-        .collect();
+    let fields = columns.fields().iter().zip(told).enumerate();
+    let fields = fields.map(|(index, (field, told))| {
+        let mut name = field.name().clone();
+        if !taken.insert(name.clone()) {
+            name = format!("{name} ({index})");
+            taken.insert(name.clone());
+        }
+        Field::new(name, field.data_type().clone(), true)
+            .with_metadata(told.metadata().into_iter().collect())
+    });
+    let fields = fields.collect();
     Ok(Arc::new(DFSchema::from_unqualified_fields(
         fields,
         HashMap::new(),

@@ -56,7 +56,7 @@ fn sessions(rows: i64) -> Vec<RecordBatch> {
     vec![RecordBatch::try_from_iter(columns).unwrap()]
 }
 
-fn city() -> City {
+pub(super) fn city() -> City {
     let councils = [
         ("ashford", 300, 3),
         ("brackley", 200, 7),
@@ -188,8 +188,8 @@ async fn cells_of_one_product_are_one_local_fragment() {
     assert_eq!(fragment.output, guildhall_model::OutputClass::ReleasedCells);
     assert!(plan.wire_schema().fields().iter().all(|f| f.is_nullable()));
     assert_eq!(
-        plan.wire_schema().field(1).metadata()["guildhall.rule"],
-        "minimum group of 10 distinct units"
+        plan.wire_schema().field(2).metadata()["guildhall.rule"],
+        "minimum-group=10;margins;cell-key=5,3"
     );
     assert_eq!(rows_of(&city.run(&plan).await).len(), 1);
 }

@@ -6,6 +6,7 @@ mod equal;
 mod mistakes;
 mod nests;
 mod semi_joins;
+mod told;
 mod tpch;
 mod tpch_queries;
 
