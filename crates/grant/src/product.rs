@@ -160,19 +160,29 @@ impl Product {
         self.budgets.iter().find(|b| b.purpose == *purpose)
     }
 
-    /// The dataset columns that a question over `columns` reads: theirs, and those that every
-    /// question reads. A name that is no column of the product reads nothing.
+    /// The dataset columns that a question over `columns` reads: theirs, those of the dimensions that they lie within,
+    /// by which cells are weighed, and those that every question reads. A name that is no column of the product reads
+    /// nothing.
     pub fn reads_of<'a>(
         &self,
         columns: impl IntoIterator<Item = &'a ColumnName>,
     ) -> BTreeSet<DatasetColumn> {
         let mut reads = self.always_reads.clone();
-        for column in columns {
-            if let Some(c) = self.column(column.as_str()) {
-                reads.extend(c.reads.iter().cloned());
-            }
+        let columns = columns.into_iter().flat_map(|c| self.with_outer(c));
+        for column in columns.filter_map(|name| self.column(name.as_str())) {
+            reads.extend(column.reads.iter().cloned());
         }
         reads
+    }
+
+    /// A column, and the dimensions that it lies within.
+    fn with_outer<'a>(&'a self, column: &'a ColumnName) -> impl Iterator<Item = &'a ColumnName> {
+        let outer = |inner: &&'a ColumnName| {
+            let dimension = self.dimension(inner.as_str());
+            dimension.and_then(|d| d.within.as_ref())
+        };
+        // A product whose dimensions lie within each other in a circle is refused; should one come all the same, this ends.
+        std::iter::successors(Some(column), outer).take(self.dimensions.len().saturating_add(1))
     }
 
     /// Whether the parts fit each other, as [`crate::Statement::from_wire`] also demands.

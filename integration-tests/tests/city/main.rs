@@ -18,6 +18,7 @@ mod processes;
 mod real_data;
 mod release;
 mod rogue;
+mod same;
 
 use guildhall_integration_tests::venv;
 use std::path::Path;

@@ -2,38 +2,34 @@
 
 use guildhall_city_data::{CityOptions, Council, council};
 use guildhall_cli::sql::Connection;
-use guildhall_model::SystemClock;
-use guildhall_node::{ImportSpec, Mode, Node};
-use guildhall_testkit::{TestCity, answer, node, refusal, rows};
+use guildhall_testkit::{TestCity, answer, refusal, rows};
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::sync::Arc;
 use tonic::Code;
 
-const PRODUCT: &str = "northmoor.parking.sessions";
+pub(crate) const PRODUCT: &str = "northmoor.parking.sessions";
 /// Everything that a cell of it may tell.
-const TOLD: &str = "count(DISTINCT vehicle) AS vehicles, count(*) AS stays, sum(paid) AS pounds, avg(minutes) AS minutes";
+pub(crate) const TOLD: &str = "count(DISTINCT vehicle) AS vehicles, count(*) AS stays, sum(paid) AS pounds, avg(minutes) AS minutes";
 /// The fewest vehicles that a cell may stand on.
 const MINIMUM: u64 = 10;
 /// The most steps that noise moves a number by.
 const STEPS: u64 = 5;
 
-fn options() -> CityOptions {
+pub(crate) fn options() -> CityOptions {
     CityOptions {
         scale: 0.05,
         ..CityOptions::default()
     }
 }
 
-fn truth() -> Council {
+pub(crate) fn truth() -> Council {
     council(&options(), 0).unwrap()
 }
 
 /// A vehicle's stays.
-type Stays<'a> = BTreeMap<&'a str, u64>;
+pub(crate) type Stays<'a> = BTreeMap<&'a str, u64>;
 
 /// By ward and channel: who stayed, and how often.
-fn groups(council: &Council) -> BTreeMap<(&str, &str), Stays<'_>> {
+pub(crate) fn groups(council: &Council) -> BTreeMap<(&str, &str), Stays<'_>> {
     let ward: BTreeMap<&str, &str> = council
         .car_parks
         .iter()
@@ -51,7 +47,7 @@ fn units(stays: &Stays<'_>) -> u64 {
     stays.len().try_into().unwrap()
 }
 
-async fn ask(ana: &mut Connection, sql: &str) -> Vec<String> {
+pub(crate) async fn ask(ana: &mut Connection, sql: &str) -> Vec<String> {
     let answer = answer(ana, sql)
         .await
         .inspect_err(|e| eprintln!("{sql}: {e}"));
@@ -87,10 +83,11 @@ async fn a_cell_stands_on_ten_vehicles_and_its_numbers_are_a_little_off() {
         assert!(units(group) >= MINIMUM, "{cell:?} of {}", group.len());
         assert!(vehicles >= MINIMUM, "{cell:?}");
         assert!(vehicles.abs_diff(units(group)) <= STEPS, "{cell:?}");
-        // A vehicle stays now and then, none of them forty times: a step of stays is one stay.
+        // A vehicle stays now and then, none of them forty times: a step of stays is one stay, beside the mean.
         assert!(group.values().all(|n| *n < 40));
         let all: u64 = group.values().sum();
-        assert!(stays.abs_diff(all) <= STEPS, "{cell:?} of {all}");
+        let off = STEPS * all.div_ceil(units(group)) + STEPS;
+        assert!(stays.abs_diff(all) <= off, "{cell:?} of {all}");
         exact += usize::from(stays == all) + usize::from(vehicles == units(group));
     }
     assert!(exact < told.len(), "{exact} of {told:?} are exact");
@@ -139,58 +136,6 @@ async fn a_cell_that_is_withheld_is_not_what_its_margin_leaves() {
         weighed += usize::from(!withheld.is_empty());
     }
     assert!(weighed > 0, "some margin has a withheld cell in its line");
-    city.city.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_same_cell_has_the_same_numbers_however_and_whenever_it_is_asked_for() {
-    let mut city = TestCity::made_up(&options()).await.unwrap();
-    let mut ana = city.connect("ana", "transport_planning").await.unwrap();
-    let question = format!(
-        "SELECT ward, channel, {TOLD} FROM {PRODUCT} GROUP BY ward, channel ORDER BY ward, channel"
-    );
-    let told = ask(&mut ana, &question).await;
-    assert!(told.len() > 5, "{told:?}");
-    for rewritten in rewritten(&question) {
-        assert_eq!(ask(&mut ana, &rewritten).await, told, "{rewritten}");
-    }
-    let truth = truth();
-    for (of, sql) in parts_of(&groups(&truth)) {
-        let part = told.iter().filter(|cell| of.iter().all(|k| has(cell, k)));
-        let part: Vec<String> = part.map(|cell| without(cell, &of)).collect();
-        let asked = ask(&mut ana, &sql).await;
-        if part.is_empty() {
-            // An answer that is one cell has its row all the same.
-            assert!(asked.is_empty() || asked == ["-|-|-|-"], "{sql}: {asked:?}");
-        } else {
-            assert_eq!(asked, part, "{sql}");
-        }
-    }
-
-    // Started anew, it draws the same noise.
-    let parking = node("northmoor", "parking");
-    city.city.kill_node(&parking).await.unwrap();
-    city.city.start_node(&parking).await.unwrap();
-    city.city.restart_gateway().await.unwrap();
-    let mut ana = city.connect("ana", "transport_planning").await.unwrap();
-    assert_eq!(ask(&mut ana, &question).await, told);
-
-    // So do the same rows, imported again: another version, other files, other keys.
-    city.city.kill_node(&parking).await.unwrap();
-    let config = city.city.node_config(&parking).unwrap();
-    let manifests = config.data.join("datasets/sessions/manifests");
-    let before = names(&manifests);
-    let spec = city
-        .folder()
-        .join("city/northmoor/parking/imports/sessions.toml");
-    let spec = ImportSpec::load(&spec).unwrap();
-    let opened = Node::open(config, Arc::new(SystemClock)).unwrap();
-    opened.import(&spec, Mode::Replace, &|_| {}).await.unwrap();
-    drop(opened);
-    assert!(!names(&manifests).is_subset(&before));
-    city.city.start_node(&parking).await.unwrap();
-    let mut ana = city.connect("ana", "transport_planning").await.unwrap();
-    assert_eq!(ask(&mut ana, &question).await, told);
     city.city.stop().await;
 }
 
@@ -331,77 +276,6 @@ async fn a_product_one_may_not_see_is_one_that_never_was() {
     );
     assert_eq!(hidden.code, Code::NotFound);
     city.city.stop().await;
-}
-
-/// The question in other words.
-fn rewritten(question: &str) -> Vec<String> {
-    vec![
-        question.to_owned(),
-        format!(
-            "SELECT s.ward AS w, s.channel AS how, count(DISTINCT s.vehicle) AS a, count(1) AS b, sum(s.paid) AS c, \
-             avg(s.minutes) AS d FROM {PRODUCT} AS s GROUP BY s.channel, s.ward ORDER BY w, how"
-        ),
-        format!(
-            "WITH cells AS (SELECT ward, channel, {TOLD} FROM {PRODUCT} GROUP BY ward, channel) \
-             SELECT * FROM cells ORDER BY ward, channel"
-        ),
-        format!(
-            "SELECT ward, channel, {TOLD} FROM (SELECT channel, minutes, paid, vehicle, ward FROM {PRODUCT}) parked \
-             GROUP BY 2, 1 ORDER BY 1, 2"
-        ),
-        format!(
-            "SELECT ward, channel, vehicles, stays, pounds, minutes FROM (SELECT avg(minutes) AS minutes, \
-             sum(paid) AS pounds, channel, count(*) AS stays, count(DISTINCT vehicle) AS vehicles, ward \
-             FROM {PRODUCT} GROUP BY channel, ward ORDER BY stays DESC) cells ORDER BY ward, channel"
-        ),
-        format!(
-            "SELECT v.ward, v.channel, v.vehicles, s.stays, p.pounds, m.minutes FROM \
-             (SELECT ward, channel, count(DISTINCT vehicle) AS vehicles FROM {PRODUCT} GROUP BY ward, channel) v \
-             JOIN (SELECT ward, channel, count(*) AS stays FROM {PRODUCT} GROUP BY ward, channel) s \
-               ON s.ward = v.ward AND s.channel = v.channel \
-             JOIN (SELECT ward, channel, sum(paid) AS pounds FROM {PRODUCT} GROUP BY ward, channel) p \
-               ON p.ward = v.ward AND p.channel = v.channel \
-             JOIN (SELECT ward, channel, avg(minutes) AS minutes FROM {PRODUCT} GROUP BY ward, channel) m \
-               ON m.ward = v.ward AND m.channel = v.channel ORDER BY v.ward, v.channel"
-        ),
-    ]
-}
-
-/// Questions for a part of its cells, and the values that name the part: a filter in place of a group.
-fn parts_of<'a>(groups: &BTreeMap<(&'a str, &'a str), Stays<'_>>) -> Vec<(Vec<&'a str>, String)> {
-    let wards: BTreeSet<&str> = groups.keys().map(|(ward, _)| *ward).collect();
-    let channels: BTreeSet<&str> = groups.keys().map(|(_, channel)| *channel).collect();
-    let of_ward = wards.iter().map(|ward| {
-        let sql = format!("SELECT channel, {TOLD} FROM {PRODUCT} WHERE ward = '{ward}' GROUP BY channel ORDER BY channel");
-        (vec![*ward], sql)
-    });
-    let of_channel = channels.iter().map(|channel| {
-        let sql = format!("SELECT ward, {TOLD} FROM {PRODUCT} WHERE '{channel}' = channel GROUP BY ward ORDER BY ward");
-        (vec![*channel], sql)
-    });
-    let of_both = groups.keys().map(|(ward, channel)| {
-        let sql =
-            format!("SELECT {TOLD} FROM {PRODUCT} WHERE channel = '{channel}' AND ward = '{ward}'");
-        (vec![*ward, *channel], sql)
-    });
-    of_ward.chain(of_channel).chain(of_both).collect()
-}
-
-fn has(cell: &str, key: &str) -> bool {
-    cell.split('|').any(|k| k == key)
-}
-
-/// A cell without the values that name its part.
-fn without(cell: &str, of: &[&str]) -> String {
-    let rest: Vec<&str> = cell.split('|').filter(|k| !of.contains(k)).collect();
-    rest.join("|")
-}
-
-fn names(folder: &Path) -> BTreeSet<String> {
-    let files = std::fs::read_dir(folder).unwrap();
-    files
-        .map(|f| f.unwrap().file_name().into_string().unwrap())
-        .collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -212,6 +212,7 @@ fn rule(minimum_group: u32) -> CellRule {
         largest: 5,
         second: 6,
         negatives: 7,
+        ones: false,
     };
     let column = |name: &str, value| CellColumn {
         name: name.to_owned(),

@@ -322,3 +322,30 @@ proptest! {
         prop_assert_eq!(fewer.union(&others).cloned().collect::<BTreeSet<_>>(), more);
     }
 }
+
+#[test]
+fn a_dimension_is_read_with_those_that_it_lies_within() {
+    let mut product = a_product();
+    let names: Vec<ColumnName> = product
+        .columns
+        .iter()
+        .map(|c| c.name.clone())
+        .take(2)
+        .collect();
+    let dimension = |column: &ColumnName, within: Option<&ColumnName>| Dimension {
+        column: column.clone(),
+        roll_ups: vec![],
+        values: vec![],
+        within: within.cloned(),
+    };
+    product.dimensions = vec![
+        dimension(&names[0], Some(&names[1])),
+        dimension(&names[1], None),
+    ];
+    assert_eq!(product.reads_of([&names[0]]), product.reads_of(&names));
+    // Nor does a circle keep it busy.
+    product.dimensions[1].within = Some(names[0].clone());
+    assert_eq!(product.reads_of([&names[0]]), product.reads_of(&names));
+    product.dimensions = vec![];
+    assert_ne!(product.reads_of([&names[0]]), product.reads_of(&names));
+}
