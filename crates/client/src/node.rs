@@ -29,6 +29,7 @@ pub struct NodeClient {
     who: String,
     stub: Stub<Channel>,
     first_answer: Duration,
+    cell_status: bool,
 }
 
 impl NodeClient {
@@ -57,6 +58,7 @@ impl NodeClient {
             who,
             stub,
             first_answer: FIRST_ANSWER,
+            cell_status: false,
         }
     }
 
@@ -66,6 +68,16 @@ impl NodeClient {
     pub fn with_first_answer(self, first_answer: Duration) -> Self {
         Self {
             first_answer,
+            ..self
+        }
+    }
+
+    /// Whether each released value of an answer of cells is to have a companion that says what was done to it; no if
+    /// never set.
+    #[must_use]
+    pub fn with_cell_status(self, cell_status: bool) -> Self {
+        Self {
+            cell_status,
             ..self
         }
     }
@@ -118,6 +130,7 @@ impl NodeClient {
             let request = RunRequest {
                 grant: Some(grant),
                 fragment,
+                cell_status: self.cell_status,
             };
             let mut stream = stub
                 .run(request)

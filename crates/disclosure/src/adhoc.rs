@@ -8,8 +8,9 @@
 //! What is released is as it was drawn: a count may be below nought, and is not rounded up, since that would make
 //! totals of counts too large.
 
-use crate::answer::mean;
+use crate::answer::{mean, status_of};
 use crate::canonical;
+use crate::cells::status_field;
 use crate::dp::{Plan, Share};
 use crate::noise::NoiseSecret;
 use crate::release::ReleaseError;
@@ -22,6 +23,7 @@ use arrow::datatypes::{
 };
 use arrow::row::{OwnedRow, RowConverter, SortField};
 use guildhall_accuracy::adhoc::Column;
+use guildhall_accuracy::status::UNDEFINED;
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng;
 use std::collections::HashMap;
@@ -47,6 +49,8 @@ pub struct AdHocRule {
     pub grid: Grid,
     /// What leaves, in order.
     pub columns: Vec<AdHocColumn>,
+    /// Whether each column that is no key gets a companion `<name>_status`, which says `perturbed` or `undefined`.
+    pub cell_status: bool,
 }
 
 /// What the draws of an answer are a function of, besides policy and cell.
@@ -199,8 +203,15 @@ impl CheckedAdHoc {
     }
 
     pub(crate) fn schema(&self) -> SchemaRef {
-        let fields = self.rule.columns.iter().map(|c| self.field(c));
+        let fields = self.rule.columns.iter().flat_map(|column| {
+            let status = self.has_status(column).then(|| status_field(&column.name));
+            [Some(self.field(column)), status].into_iter().flatten()
+        });
         Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+    }
+
+    fn has_status(&self, column: &AdHocColumn) -> bool {
+        self.rule.cell_status && !matches!(column.value, AdHocValue::Key(_))
     }
 
     fn field(&self, column: &AdHocColumn) -> Field {
@@ -230,7 +241,8 @@ impl CheckedAdHoc {
             let values: Decimal128Array = values.collect();
             noisy.push(values.with_precision_and_scale(DECIMAL128_MAX_PRECISION, *scale)?);
         }
-        let columns = self.rule.columns.iter().map(|column| {
+        let mut columns = Vec::new();
+        for column in &self.rule.columns {
             let values = match column.value {
                 AdHocValue::Key(at) => keys.get(at).cloned(),
                 AdHocValue::Statistic(at) => noisy.get(at).map(|n| Arc::new(n.clone()) as ArrayRef),
@@ -239,10 +251,13 @@ impl CheckedAdHoc {
                     _ => None,
                 },
             };
-            let values = values.ok_or(ReleaseError::Shape)?;
-            Ok(cast(&values, &column.data_type)?)
-        });
-        Ok((columns.collect::<Result<_, ReleaseError>>()?, grid.cells))
+            let values = cast(&values.ok_or(ReleaseError::Shape)?, &column.data_type)?;
+            let status = self
+                .has_status(column)
+                .then(|| status_of(&values, UNDEFINED));
+            columns.extend([Some(values), status].into_iter().flatten());
+        }
+        Ok((columns, grid.cells))
     }
 
     fn drawn(&self, share: &Share, value: i128, cell: &[u8]) -> i128 {
@@ -341,6 +356,7 @@ mod tests {
                     AdHocValue::Mean { sum: 1, count: 0 },
                 ),
             ],
+            cell_status: false,
         }
     }
 

@@ -72,7 +72,7 @@ impl CheckedCells {
             let values = take(&cells.values(column, batch)?, &order, None)?;
             let values = cast(&values, &column.data_type)?;
             let status = self.0.cell_status.then(|| column.status_field()).flatten();
-            let status = status.map(|_| status_of(&values));
+            let status = status.map(|_| status_of(&values, SUPPRESSED));
             columns.extend([Some(values), status].into_iter().flatten());
         }
         Ok((columns, order.len()))
@@ -200,13 +200,13 @@ pub(crate) fn mean(
     Ok(Arc::new(pairs.map(quotient).collect::<Float64Array>()))
 }
 
-/// Says of each released value what was done to it.
-fn status_of(values: &ArrayRef) -> ArrayRef {
+/// Says of each released value what was done to it: of one that is none, `otherwise`.
+pub(crate) fn status_of(values: &ArrayRef, otherwise: &'static str) -> ArrayRef {
     let word = |row| {
         if values.is_valid(row) {
             PERTURBED
         } else {
-            SUPPRESSED
+            otherwise
         }
     };
     Arc::new(

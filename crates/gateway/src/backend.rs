@@ -4,9 +4,11 @@ use crate::error::{DoorError, PARTIAL_HINT};
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::BoxStream;
-use guildhall_model::{CouncilName, PeerId};
+use guildhall_model::{CouncilName, PeerId, Purpose};
 use guildhall_plan::remote::Fragment;
-use guildhall_proto::authority::v1::{CatalogueRequest, CatalogueResponse, IssueGrantsRequest};
+use guildhall_proto::authority::v1::{
+    CatalogueRequest, CatalogueResponse, Credential, IssueGrantsRequest, ProductBudget,
+};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_proto::node::v1::ArrowMessage;
 use std::fmt;
@@ -97,6 +99,14 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
         council: &CouncilName,
         request: CatalogueRequest,
     ) -> Result<CatalogueResponse, PartyError>;
+
+    /// What is left of the privacy budgets for one purpose of what a credential may see at one council.
+    async fn budgets(
+        &self,
+        council: &CouncilName,
+        credential: Credential,
+        purpose: &Purpose,
+    ) -> Result<Vec<ProductBudget>, PartyError>;
 
     /// Grants for fragments at one council's nodes, in the order of the request.
     async fn issue_grants(

@@ -9,9 +9,11 @@ use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use guildhall_client::{AuthorityClient, ClientError, NodeClient};
 use guildhall_identity::Dialer;
-use guildhall_model::{CouncilName, PeerId};
+use guildhall_model::{CouncilName, PeerId, Purpose};
 use guildhall_plan::remote::Fragment;
-use guildhall_proto::authority::v1::{CatalogueRequest, CatalogueResponse, IssueGrantsRequest};
+use guildhall_proto::authority::v1::{
+    CatalogueRequest, CatalogueResponse, Credential, IssueGrantsRequest, ProductBudget,
+};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_proto::node::v1::ArrowMessage;
 use guildhall_telemetry::error_chain;
@@ -110,6 +112,19 @@ impl Backend for Net {
             .map_err(|e| told(&Party::Authority(council.clone()), &e))
     }
 
+    async fn budgets(
+        &self,
+        council: &CouncilName,
+        credential: Credential,
+        purpose: &Purpose,
+    ) -> Result<Vec<ProductBudget>, PartyError> {
+        let authority = self.authority(council)?;
+        authority
+            .budget(credential, purpose)
+            .await
+            .map_err(|e| told(&Party::Authority(council.clone()), &e))
+    }
+
     async fn issue_grants(
         &self,
         council: &CouncilName,
@@ -128,7 +143,7 @@ impl Backend for Net {
         grant: Envelope,
     ) -> Result<SendableRecordBatchStream, PartyError> {
         let party = Party::Node(fragment.node.clone());
-        let node = self.node(fragment)?;
+        let node = self.node(fragment)?.with_cell_status(fragment.cell_status);
         let (schema, batches) = node
             .run(grant, fragment.bytes.clone())
             .await
@@ -144,7 +159,7 @@ impl Backend for Net {
         grant: Envelope,
     ) -> Result<BoxStream<'static, Result<ArrowMessage, PartyError>>, PartyError> {
         let party = Party::Node(fragment.node.clone());
-        let node = self.node(fragment)?;
+        let node = self.node(fragment)?.with_cell_status(fragment.cell_status);
         let messages = node
             .run_messages(grant, fragment.bytes.clone())
             .await

@@ -1,4 +1,4 @@
-//! What a client set for its next statements: purpose, and whether a part will do.
+//! What a client set for its next statements: purpose, whether a part will do, and whether cells tell their status.
 //!
 //! A call's own headers come first. Then the session, which is found by cookie
 //! (`arrow_flight_session_id`), or for clients that keep none, by credential and connection. A
@@ -25,6 +25,7 @@ const COOKIE: &str = "arrow_flight_session_id";
 pub(crate) struct Options {
     pub(crate) purpose: Option<Purpose>,
     pub(crate) partial: bool,
+    pub(crate) cell_status: bool,
 }
 
 /// An option that a session has.
@@ -32,15 +33,17 @@ pub(crate) struct Options {
 pub(crate) enum Setting {
     Purpose,
     Partial,
+    CellStatus,
 }
 
 impl Setting {
-    pub(crate) const ALL: [Self; 2] = [Self::Purpose, Self::Partial];
+    pub(crate) const ALL: [Self; 3] = [Self::Purpose, Self::Partial, Self::CellStatus];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Purpose => "guildhall.purpose",
             Self::Partial => "guildhall.partial",
+            Self::CellStatus => "guildhall.cell_status",
         }
     }
 
@@ -65,7 +68,8 @@ impl Options {
                 .as_ref()
                 .map(ToString::to_string)
                 .unwrap_or_default(),
-            Setting::Partial => if self.partial { "on" } else { "off" }.to_owned(),
+            Setting::Partial => on_or_off(self.partial),
+            Setting::CellStatus => on_or_off(self.cell_status),
         }
     }
 
@@ -83,9 +87,17 @@ impl Options {
                 self.partial = switch(value)
                     .ok_or_else(|| DoorError::invalid("guildhall.partial is `on` or `off`"))?
             }
+            Setting::CellStatus => {
+                self.cell_status = switch(value)
+                    .ok_or_else(|| DoorError::invalid("guildhall.cell_status is `on` or `off`"))?
+            }
         }
         Ok(())
     }
+}
+
+fn on_or_off(on: bool) -> String {
+    if on { "on" } else { "off" }.to_owned()
 }
 
 fn switch(value: &str) -> Option<bool> {
@@ -312,8 +324,8 @@ mod tests {
             .keep(
                 &session,
                 Options {
-                    purpose: None,
                     partial: true,
+                    ..Options::default()
                 },
             )
             .await;

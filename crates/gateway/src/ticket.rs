@@ -38,6 +38,9 @@ pub(crate) struct Statement {
     /// Rows of parameters, an Arrow IPC stream; the statement runs once for each.
     #[prost(bytes = "vec", optional, tag = "4")]
     pub(crate) parameters: Option<Vec<u8>>,
+    /// Whether released values have companions. As it was when the statement's schema was told.
+    #[prost(bool, tag = "5")]
+    pub(crate) cell_status: bool,
 }
 
 /// A metadata command, as the client packed it.

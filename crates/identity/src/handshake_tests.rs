@@ -288,6 +288,7 @@ async fn a_killed_server_cuts_its_streams_at_once() {
         .run(RunRequest {
             grant: None,
             fragment: Bytes::from_static(b"endless"),
+            cell_status: false,
         })
         .await
         .unwrap()
@@ -308,6 +309,7 @@ async fn a_server_that_stops_gives_its_streams_a_while_and_then_cuts_them() {
         .run(RunRequest {
             grant: None,
             fragment: Bytes::from_static(b"endless"),
+            cell_status: false,
         })
         .await
         .unwrap()

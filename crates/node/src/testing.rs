@@ -60,6 +60,8 @@ pub(crate) struct TestNode {
     council: SigningKey,
     products: BTreeMap<String, Product>,
     grants: AtomicU32,
+    /// Whether the gateway asks for status companions.
+    pub(crate) cell_status: bool,
 }
 
 impl TestNode {
@@ -106,6 +108,7 @@ impl TestNode {
             council,
             products,
             grants,
+            cell_status: false,
         }
     }
 
@@ -302,6 +305,7 @@ impl TestNode {
         let request = RunRequest {
             grant: Some(grant),
             fragment: fragment.to_vec().into(),
+            cell_status: self.cell_status,
         };
         let answer = self.runner.answer(&peer.parse().unwrap(), request).await?;
         let messages: Vec<_> = answer.try_collect().await?;

@@ -146,6 +146,7 @@ pub(crate) fn open_fragment(
         schema: Arc::clone(plan.schema()),
         rows: planner::rows(plan),
         rule: format!("rows of {} products", classes.join(" and ")),
+        cells: None,
         open,
     })
 }
@@ -192,6 +193,7 @@ pub(crate) fn fragment(
         products: granted,
         output,
         mode,
+        cell_status: false,
     })
 }
 

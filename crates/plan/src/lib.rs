@@ -4,7 +4,8 @@
 //! listed functions exist ([`functions`], [`session`]); what crosses to a node is a closed
 //! profile of Substrait, and what comes from a gateway is believed in nothing ([`profile`]); a
 //! question to a private product is a registered cube's ([`cube`]), or a free one that is charged to a budget
-//! ([`adhoc`]), or refused with a reason.
+//! ([`adhoc`]), or refused with a reason; which of these, under which rule, how far off and at what cost is told before it
+//! is asked ([`privacy`]).
 //!
 //! Does not promise: that an answer may be released. Grants, policy, keys and disclosure control
 //! are other crates, and this one reaches none of them.
@@ -17,6 +18,7 @@ pub mod explain;
 pub mod functions;
 pub mod guard;
 pub mod planner;
+pub mod privacy;
 pub mod profile;
 mod projections;
 pub mod remote;

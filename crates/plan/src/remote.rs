@@ -4,6 +4,7 @@
 //! Fragments run from the moment their parent executes, all at once, each a few batches ahead of
 //! its reader; dropping a stream ends the node's work for it.
 
+use crate::catalogue::CatalogueProduct;
 use crate::planner::cast_batch;
 use crate::semi_join::{self, Narrowed, SemiJoin};
 use async_trait::async_trait;
@@ -91,6 +92,8 @@ pub struct Fragment {
     pub output: OutputClass,
     /// How it leaves.
     pub mode: Mode,
+    /// Whether each released value is to have a companion that says what was done to it.
+    pub cell_status: bool,
 }
 
 impl fmt::Debug for Fragment {
@@ -125,8 +128,21 @@ pub struct RemoteFragment {
     pub(crate) rows: crate::planner::Rows,
     /// The rule that lets it leave, for `EXPLAIN`.
     pub(crate) rule: String,
+    /// Of released cells, what is known of them; none where rows leave.
+    pub(crate) cells: Option<Cells>,
     /// Whether all it reads is open, so that keys may travel to and from it.
     pub(crate) open: bool,
+}
+
+/// What is known of the cells that a fragment gives.
+#[derive(Debug, Clone)]
+pub(crate) struct Cells {
+    /// How many of the first columns are keys.
+    pub(crate) keys: usize,
+    /// Of which product they are.
+    pub(crate) product: Arc<CatalogueProduct>,
+    /// Whether the question is free, and charged to a budget.
+    pub(crate) free: bool,
 }
 
 impl PartialEq for RemoteFragment {

@@ -5,6 +5,7 @@
     reason = "tests; clippy's own allowance does not reach helper functions"
 )]
 
+mod analyst;
 mod at_rest;
 mod bad_input;
 mod bad_statements;

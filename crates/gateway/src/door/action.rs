@@ -44,7 +44,7 @@ pub(super) const OFFERED: &[(&str, &str)] = &[
     ),
     (
         "SetSessionOptions",
-        "Sets guildhall.purpose and guildhall.partial for the session.",
+        "Sets guildhall.purpose, guildhall.partial and guildhall.cell_status for the session.",
     ),
     ("GetSessionOptions", "Tells the session's options."),
     ("CloseSession", "Forgets the session."),

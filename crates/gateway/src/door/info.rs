@@ -51,6 +51,7 @@ impl Inner {
                 no_transaction(c.transaction_id.as_deref())?;
                 ticket::Statement {
                     sql: c.query,
+                    cell_status: call.options.cell_status,
                     ..Default::default()
                 }
             }

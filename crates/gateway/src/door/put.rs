@@ -32,6 +32,7 @@ impl Inner {
     ) -> Result<ActionCreatePreparedStatementResult, DoorError> {
         let mut statement = ticket::Statement {
             sql,
+            cell_status: call.options.cell_status,
             ..Default::default()
         };
         let parsed = self.engine.parse(&statement.sql)?;

@@ -4,6 +4,7 @@
 //! before the grants and runs nothing. A plan is kept for the same principal, purpose and
 //! catalogue, so that prepare, info and fetch plan once; grants are asked for at each fetch.
 
+mod budgets;
 mod question;
 mod run;
 
@@ -268,11 +269,8 @@ impl Engine {
         if let Some(prepared) = self.0.prepared.get(&key).await {
             return Ok(prepared);
         }
-        let prepared = self
-            .0
-            .planner
-            .prepare(&question.statement, &view.catalogue)
-            .await;
+        let planner = self.0.planner.with_cell_status(statement.cell_status);
+        let prepared = planner.prepare(&question.statement, &view.catalogue).await;
         let prepared = Arc::new(prepared.map_err(|e| plan_error(e, None))?);
         self.0.prepared.insert(key, prepared.clone()).await;
         Ok(prepared)
@@ -290,7 +288,8 @@ impl Engine {
         if let Some(plan) = self.0.plans.get(&key).await {
             return Ok(plan);
         }
-        let plan = self.plan_with(question, view, None).await?;
+        let planner = self.0.planner.with_cell_status(statement.cell_status);
+        let plan = planned(&planner, question, view, None).await?;
         self.0.plans.insert(key, plan.clone()).await;
         Ok(plan)
     }
@@ -301,12 +300,7 @@ impl Engine {
         view: &View,
         values: Option<ParamValues>,
     ) -> Result<Arc<QueryPlan>, DoorError> {
-        let plan = self
-            .0
-            .planner
-            .plan(&question.statement, &view.catalogue, values)
-            .await;
-        Ok(Arc::new(plan.map_err(|e| plan_error(e, None))?))
+        planned(&self.0.planner, question, view, values).await
     }
 
     /// Runs a statement for a ticket.
@@ -367,7 +361,13 @@ impl Engine {
         match &statement.parameters {
             None => {
                 let plan = self.plan(call, question, &view, &statement).await?;
-                run.once(&plan, outlet).await
+                match plan.privacy() {
+                    Some(privacy) => {
+                        let told = self.with_standings(&call.caller, privacy).await?;
+                        Ok(run.told(told, outlet).await)
+                    }
+                    None => run.once(&plan, outlet).await,
+                }
             }
             Some(bytes) => {
                 let prepared = self.prepared(call, question, &view, &statement).await?;
@@ -381,6 +381,16 @@ impl Engine {
             }
         }
     }
+}
+
+async fn planned(
+    planner: &Planner,
+    question: &Question,
+    view: &View,
+    values: Option<ParamValues>,
+) -> Result<Arc<QueryPlan>, DoorError> {
+    let plan = planner.plan(&question.statement, &view.catalogue, values);
+    Ok(Arc::new(plan.await.map_err(|e| plan_error(e, None))?))
 }
 
 fn mebibytes(n: usize) -> usize {
@@ -399,6 +409,7 @@ fn plan_key(principal: &Principal, view: &View, statement: &ticket::Statement) -
         key.extend_from_slice(&part.len().to_be_bytes());
         key.extend_from_slice(part.as_bytes());
     }
+    key.push(u8::from(statement.cell_status));
     Digest::of(&key)
 }
 

@@ -13,7 +13,7 @@ use std::fmt;
 
 /// A statement that passed the guard.
 pub(crate) enum Parsed {
-    /// It has rows to answer with; this includes EXPLAIN.
+    /// It has rows to answer with; this includes EXPLAIN and EXPLAIN PRIVACY.
     Query(Box<Question>),
     Set {
         name: String,
@@ -38,7 +38,8 @@ impl Parsed {
             GuardedStatement::Query(inner) => references(inner)?,
             GuardedStatement::Explain {
                 statement: inner, ..
-            } => references(inner)?,
+            }
+            | GuardedStatement::ExplainPrivacy { statement: inner } => references(inner)?,
             GuardedStatement::Set { .. } | GuardedStatement::Show { .. } => Vec::new(),
         };
         Ok(match statement {

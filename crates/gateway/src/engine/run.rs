@@ -8,6 +8,7 @@ use crate::granted::{Asker, Granted, Missing};
 use crate::memory::Share;
 use crate::outlet::{Afterword, Batches, Messages, Outlet};
 use crate::view::View;
+use arrow::array::RecordBatch;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow_flight::FlightData;
 use arrow_flight::decode::FlightRecordBatchStream;
@@ -74,6 +75,13 @@ impl Run {
         }
         let batches = self.execute(plan).await?;
         Ok(self.reply(batches, schema, outlet).await)
+    }
+
+    /// Rows that this gateway has made itself.
+    pub(super) async fn told(self, batch: RecordBatch, outlet: Outlet) -> Reply {
+        let schema = batch.schema();
+        let batches = stream::iter([Ok(batch)]).boxed();
+        self.reply(batches, schema, outlet).await
     }
 
     /// One execution for each row of parameters, one after the other, in one stream.

@@ -33,12 +33,13 @@ use futures::{StreamExt, TryStreamExt, stream};
 use guildhall_client::arrow_message::ArrowEncoder;
 use guildhall_grant::product::{Column, Product};
 use guildhall_grant::{SigningKey, envelope};
-use guildhall_model::{Clock, ColumnClass, CouncilName, Digest, MockClock, ReleaseClass};
+use guildhall_model::{Clock, ColumnClass, CouncilName, Digest, MockClock, Purpose, ReleaseClass};
 use guildhall_plan::profile::{FragmentLimits, decode};
 use guildhall_plan::remote::Fragment;
 use guildhall_plan::session::{bare_builder, base_config};
 use guildhall_proto::authority::v1::{
-    CatalogueEntry, CatalogueRequest, CatalogueResponse, IssueGrantsRequest,
+    CatalogueEntry, CatalogueRequest, CatalogueResponse, Credential, IssueGrantsRequest,
+    ProductBudget,
 };
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_proto::node::v1::ArrowMessage;
@@ -278,6 +279,27 @@ impl Backend for Parties {
             purposes: vec!["planning".into()],
             products: vec![entry],
         })
+    }
+
+    async fn budgets(
+        &self,
+        council: &CouncilName,
+        _: Credential,
+        purpose: &Purpose,
+    ) -> Result<Vec<ProductBudget>, PartyError> {
+        self.here(Party::Authority(council.clone()))?;
+        if purpose.as_str() != "planning" {
+            return Ok(vec![]);
+        }
+        Ok(vec![ProductBudget {
+            department: "parking".into(),
+            product: "occupancy".into(),
+            limit_nano_rho: 50_000_000,
+            spent_nano_rho: 10_000_000,
+            per_query_nano_rho: 1_000_000,
+            period_start_us: 0,
+            period_end_us: 86_400_000_000,
+        }])
     }
 
     async fn issue_grants(

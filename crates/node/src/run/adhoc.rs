@@ -44,6 +44,8 @@ pub(super) struct AdHoc<'a> {
     pub(super) query: &'a AdHocQuery,
     pub(super) facts: CellFacts<'a>,
     pub(super) budget: &'a Budget,
+    /// Whether each value has a companion that says what was done to it. It is no part of the question that is charged.
+    pub(super) cell_status: bool,
 }
 
 /// A free question that is ready to be charged, and then run.
@@ -100,6 +102,7 @@ impl AdHoc<'_> {
             },
             grid: self.grid()?,
             columns: self.columns()?,
+            cell_status: self.cell_status,
         })
     }
 

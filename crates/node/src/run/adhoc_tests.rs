@@ -270,6 +270,39 @@ async fn what_a_gateway_tells_before_is_what_the_gate_tells() {
     }
 }
 
+#[tokio::test]
+async fn companions_of_a_free_question_are_not_charged_and_change_no_value() {
+    let mut node = node("0.001", 1).await;
+    let sql = format!(
+        "SELECT ward, count(*) AS n, avg(paid_pence) AS a FROM {STAYS} WHERE paid_pence > 1 GROUP BY ward"
+    );
+    let without = asked(&node, &sql).await.unwrap();
+    node.cell_status = true;
+    let with = asked(&node, &sql).await.unwrap();
+    assert_eq!(debits(&node), 1);
+    assert_eq!(with.project(&[0, 1, 3]).unwrap(), without);
+    let schema = with.schema();
+    for at in [2, 4] {
+        let name = schema.field(at - 1).name();
+        assert_eq!(*schema.field(at).name(), format!("{name}_status"));
+    }
+    assert!(
+        with.column(2)
+            .as_string::<i32>()
+            .iter()
+            .all(|s| s == Some("perturbed"))
+    );
+    let means = with.column(4).as_string::<i32>().iter().enumerate();
+    for (row, status) in means {
+        let told = if with.column(3).is_null(row) {
+            "undefined"
+        } else {
+            "perturbed"
+        };
+        assert_eq!(status, Some(told));
+    }
+}
+
 /// 40 vehicles with one stay in each of five wards.
 async fn wandering(cells_per_unit: u32) -> TestNode {
     let mut node = TestNode::parking().await;

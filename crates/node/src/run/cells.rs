@@ -20,9 +20,6 @@ use guildhall_disclosure::{
 use guildhall_plan::cube::{AxisPlace, CubeAgg, CubeAxis, CubeFilter, CubeLevel, CubeQuery};
 use std::sync::Arc;
 
-/// Whether each value has a companion that says what was done to it. Nobody can ask for them yet.
-const CELL_STATUS: bool = false;
-
 /// A question of cells over the relation of its product.
 #[derive(Debug)]
 pub(super) struct Cells<'a> {
@@ -41,12 +38,14 @@ pub(crate) struct Asked {
     filters: Vec<(usize, ArrayRef)>,
     columns: Vec<CellColumn>,
     coordinates: Vec<Coordinate>,
+    /// Whether each value has a companion that says what was done to it.
+    cell_status: bool,
 }
 
 impl Asked {
     /// The shape of the answer.
     pub(crate) fn schema(&self) -> SchemaRef {
-        schema_of(&self.facts, &self.columns, CELL_STATUS)
+        schema_of(&self.facts, &self.columns, self.cell_status)
     }
 
     /// The cells that were asked for, and the rule they are weighed by.
@@ -69,7 +68,7 @@ impl Asked {
                 pattern: Arc::clone(&known.pattern),
                 coordinates: self.coordinates,
             },
-            cell_status: CELL_STATUS,
+            cell_status: self.cell_status,
         };
         Ok((cells.project(&columns)?, rule))
     }
@@ -151,8 +150,8 @@ impl Cells<'_> {
         })
     }
 
-    /// How the answer is taken from the finest table's cells, and weighed.
-    pub(super) fn asked(&self) -> Result<Asked, DataFusionError> {
+    /// How the answer is taken from the finest table's cells, and weighed; with `cell_status`, each value has a companion.
+    pub(super) fn asked(&self, cell_status: bool) -> Result<Asked, DataFusionError> {
         let Columns { places, more, own } = self.columns();
         let column = |level: &CubeLevel| {
             let at = places.iter().chain(&more).position(|l| l.is_same(level));
@@ -213,6 +212,7 @@ impl Cells<'_> {
             coordinates: coordinates.collect::<Result<_, DataFusionError>>()?,
             first_fact: places.len().saturating_add(more.len()),
             keys,
+            cell_status,
         })
     }
 

@@ -142,7 +142,7 @@ impl Runner {
             *privacy = Privacy::Rows;
         }
         let permitted = self.permit(admitted, peer)?;
-        let planned = self.plan(permitted)?;
+        let planned = self.plan(permitted, request.cell_status)?;
         let paid = self.debit(planned, peer).await?;
         let keyed = self.borrow(paid).await?;
         self.start(keyed, turn).await
@@ -208,7 +208,7 @@ impl Runner {
     }
 
     /// Expands and optimises; from here on the columns that will be read stand fast.
-    fn plan(&self, permitted: Permitted) -> Result<Planned, RunError> {
+    fn plan(&self, permitted: Permitted, cell_status: bool) -> Result<Planned, RunError> {
         let Permitted(admitted) = permitted;
         let lent = LentKeys::default();
         let datasets: BTreeMap<_, Arc<SealedDataset>> = admitted
@@ -235,10 +235,12 @@ impl Runner {
                 PlannedWork::Rows(self.engine.optimise(&plan)?)
             }
             Shape::Cells(query) => {
-                PlannedWork::Cells(self.plan_cells(query, admitted.products(), &tables)?)
+                let planned = self.plan_cells(query, cell_status, admitted.products(), &tables);
+                PlannedWork::Cells(planned?)
             }
             Shape::AdHoc(query) => {
-                PlannedWork::AdHoc(Box::new(self.plan_ad_hoc(query, &admitted, &tables)?))
+                let planned = self.plan_ad_hoc(query, cell_status, &admitted, &tables);
+                PlannedWork::AdHoc(Box::new(planned?))
             }
         };
         Ok(Planned {
@@ -254,6 +256,7 @@ impl Runner {
     fn plan_cells(
         &self,
         query: &CubeQuery,
+        cell_status: bool,
         products: &expand::ServedProducts,
         tables: &expand::Tables,
     ) -> Result<PlannedCells, RunError> {
@@ -280,7 +283,7 @@ impl Runner {
         let shelved = self.patterns.place(key);
         let (places, more) = cells.places();
         Ok(PlannedCells {
-            asked: cells.asked()?,
+            asked: cells.asked(cell_status)?,
             shelved,
             lattice: Arc::new(Lattice {
                 axes: cells.axes()?,
@@ -298,6 +301,7 @@ impl Runner {
     fn plan_ad_hoc(
         &self,
         query: &AdHocQuery,
+        cell_status: bool,
         admitted: &AdmittedFragment,
         tables: &expand::Tables,
     ) -> Result<adhoc::PlannedAdHoc, RunError> {
@@ -321,6 +325,7 @@ impl Runner {
                 &self.secret,
             )?,
             budget: budget.ok_or_else(|| facts::internal("an admitted question has a budget"))?,
+            cell_status,
         };
         let relation = expand::relation(served, &name, tables)?;
         asked.planned(relation, served.datasets(), &self.engine)

@@ -1,6 +1,7 @@
 //! The whole path, on real encrypted files, with a gateway that tells the truth.
 
 use crate::testing::{TestNode, refused, sessions};
+use arrow::array::{AsArray, RecordBatch};
 use tonic::Code;
 
 const KINSON: &str = "SELECT ward, count(*) AS n, count(DISTINCT vehicle) AS vehicles, sum(paid_pence) AS paid \
@@ -37,6 +38,34 @@ async fn cells_below_the_minimum_stay_and_totals_are_clamped_per_unit() {
     about(&rows[0][1..], &[10.0, 10.0, boscombe], &bounds);
     let bounds = [off(74.0, 12.0, 52.0), 5.0, off(kinson, 12.0, 5000.0)];
     about(&rows[1][1..], &[74.0, 12.0, kinson], &bounds);
+}
+
+#[tokio::test]
+async fn companions_say_what_was_done_and_change_nothing_else() {
+    let mut node = TestNode::parking().await;
+    let sql = "SELECT date_trunc('month', started) AS m, count(*) AS n, avg(paid_pence) AS paid \
+               FROM northmoor.parking.sessions GROUP BY date_trunc('month', started)";
+    let without = sent(&node, sql).await;
+    node.cell_status = true;
+    let with = sent(&node, sql).await;
+    let schema = with.schema();
+    for at in [2, 4] {
+        let name = schema.field(at - 1).name();
+        assert_eq!(*schema.field(at).name(), format!("{name}_status"));
+    }
+    let told = |column: usize| -> Vec<String> {
+        let column = with.column(column).as_string::<i32>();
+        column.iter().map(|s| s.unwrap().to_owned()).collect()
+    };
+    assert_eq!(told(2), ["perturbed", "perturbed"]);
+    assert_eq!(told(4), ["suppressed", "suppressed"]);
+    assert_eq!(with.project(&[0, 1, 3]).unwrap(), without);
+}
+
+async fn sent(node: &TestNode, sql: &str) -> RecordBatch {
+    let fragment = node.fragment(sql).await;
+    let grant = node.grant(&fragment, guildhall_model::OutputClass::ReleasedCells);
+    node.send(&grant, &fragment).await.unwrap()
 }
 
 #[tokio::test]
@@ -381,6 +410,7 @@ async fn dropping_an_answer_stops_the_work_and_gives_its_turn_back() {
     let request = |fragment: &[u8]| guildhall_proto::node::v1::RunRequest {
         grant: Some(node.sign(&node.grant(fragment, output))),
         fragment: fragment.to_vec().into(),
+        cell_status: false,
     };
     let peer = crate::testing::GATEWAY.parse().unwrap();
     let answer = node.runner.answer(&peer, request(&one)).await.unwrap();
@@ -417,6 +447,7 @@ async fn dropping_an_answer_stops_work_that_has_nothing_to_show_yet() {
     let request = |fragment: &[u8]| guildhall_proto::node::v1::RunRequest {
         grant: Some(node.sign(&node.grant(fragment, output))),
         fragment: fragment.to_vec().into(),
+        cell_status: false,
     };
     let peer = crate::testing::GATEWAY.parse().unwrap();
     drop(node.runner.answer(&peer, request(&one)).await.unwrap());

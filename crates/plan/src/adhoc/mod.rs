@@ -73,6 +73,17 @@ pub fn lane(
         })
 }
 
+impl Lane {
+    /// What is told of which cells.
+    #[must_use]
+    pub fn cells(&self) -> &CubeQuery {
+        match self {
+            Self::Cube(query) => query,
+            Self::AdHoc(query) => query.cells(),
+        }
+    }
+}
+
 impl AdHocQuery {
     /// What is told of which cells. It has no filters: the predicates stand for them.
     #[must_use]

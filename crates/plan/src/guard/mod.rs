@@ -1,8 +1,8 @@
 //! The statement at the front door: capped before it is parsed, closed once it is.
 //!
 //! [`guard`] reads the bytes once, in constant stack, and stops at the first cap; only what is
-//! left is tokenised and parsed. The parsed statement must be a query (or `EXPLAIN`, `SHOW`, or
-//! `SET guildhall.*`) of listed parts: no change of data or schema, no `COPY`, table function,
+//! left is tokenised and parsed. The parsed statement must be a query (or `EXPLAIN`, `EXPLAIN PRIVACY`,
+//! `SHOW`, or `SET guildhall.*`) of listed parts: no change of data or schema, no `COPY`, table function,
 //! file or engine setting, and a part that this list does not know is refused.
 //!
 //! It does not know the catalogue: whether a name exists, and for whom, is for the planner.
@@ -18,7 +18,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use datafusion::sql::sqlparser::dialect::GenericDialect;
 use datafusion::sql::sqlparser::parser::{Parser, ParserError};
-use datafusion::sql::sqlparser::tokenizer::Tokenizer;
+use datafusion::sql::sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 use std::ops::ControlFlow;
 
 /// How large a statement may be.
@@ -69,6 +69,11 @@ pub enum GuardedStatement {
     Explain {
         /// Whether it is also to run; see the planner.
         analyze: bool,
+        /// The query.
+        statement: Box<Statement>,
+    },
+    /// `EXPLAIN PRIVACY`: a query of which is told what it may tell and what it costs, and which does not run.
+    ExplainPrivacy {
         /// The query.
         statement: Box<Statement>,
     },
@@ -176,6 +181,7 @@ pub fn guard(sql: &str, limits: &StatementLimits) -> Result<GuardedStatement, St
             message: syntax(&e.to_string()),
         })?;
     size::count(&tokens, limits)?;
+    let (tokens, privacy) = without_privacy(tokens);
     let mut statements = Parser::new(&dialect)
         .with_recursion_limit(limits.max_depth.saturating_mul(4).max(50))
         .with_tokens_with_locations(tokens)
@@ -184,8 +190,47 @@ pub fn guard(sql: &str, limits: &StatementLimits) -> Result<GuardedStatement, St
     match (statements.pop(), statements.is_empty()) {
         (None, _) => Err(StatementError::Empty),
         (Some(_), false) => Err(StatementError::Several),
-        (Some(statement), true) => close(statement, limits),
+        (Some(statement), true) => match (close(statement, limits)?, privacy) {
+            (closed, false) => Ok(closed),
+            (
+                GuardedStatement::Explain {
+                    analyze: false,
+                    statement,
+                },
+                true,
+            ) => Ok(GuardedStatement::ExplainPrivacy { statement }),
+            (_, true) => Err(StatementError::not_offered(
+                "this form of EXPLAIN PRIVACY",
+                "write `EXPLAIN PRIVACY SELECT ...`",
+            )),
+        },
     }
+}
+
+/// The tokens of `EXPLAIN PRIVACY <query>` as those of `EXPLAIN <query>`, which is what the parser knows; and whether they
+/// were. It goes by the parser's own tokens, whatever comments and space are between them.
+///
+/// `EXPLAIN privacy` with nothing after it is left to the parser, to which it is a table to be described.
+fn without_privacy(mut tokens: Vec<TokenWithSpan>) -> (Vec<TokenWithSpan>, bool) {
+    let is_word = |token: &Token, text: &str| match token {
+        Token::Word(word) => word.quote_style.is_none() && word.value.eq_ignore_ascii_case(text),
+        _ => false,
+    };
+    let told = tokens.iter().enumerate();
+    let told = told.filter(|(_, t)| !matches!(t.token, Token::Whitespace(_)));
+    let first: Vec<(usize, &TokenWithSpan)> = told.take(3).collect();
+    let at = match first.as_slice() {
+        [(_, explain), (at, privacy), (_, rest)]
+            if is_word(&explain.token, "explain")
+                && is_word(&privacy.token, "privacy")
+                && !matches!(rest.token, Token::EOF | Token::SemiColon) =>
+        {
+            *at
+        }
+        _ => return (tokens, false),
+    };
+    tokens.remove(at);
+    (tokens, true)
 }
 
 fn parse_error(e: ParserError, limits: &StatementLimits) -> StatementError {

@@ -408,3 +408,53 @@ fn grouping_sets_are_counted_in_combination() {
         );
     }
 }
+
+#[test]
+fn explain_privacy_is_known_by_its_words_whatever_is_between_them() {
+    for sql in [
+        "EXPLAIN PRIVACY SELECT 1",
+        "explain privacy select 1;",
+        "/* of */ Explain -- what it tells\n\tPrIvAcY /* privacy */ SELECT 1",
+        "EXPLAIN PRIVACY WITH a AS (SELECT 1 AS n) SELECT n FROM a",
+    ] {
+        let guarded = guard(sql, &StatementLimits::default()).expect(sql);
+        assert!(
+            matches!(guarded, GuardedStatement::ExplainPrivacy { .. }),
+            "{sql}: {guarded:?}"
+        );
+    }
+}
+
+#[test]
+fn nothing_else_is_taken_for_explain_privacy() {
+    let limits = StatementLimits::default();
+    for sql in [
+        "EXPLAIN SELECT privacy FROM a",
+        "EXPLAIN SELECT 1 AS privacy",
+        "SELECT 'EXPLAIN PRIVACY SELECT 1'",
+        "SELECT privacy FROM explain",
+    ] {
+        let guarded = guard(sql, &limits).expect(sql);
+        assert!(
+            !matches!(guarded, GuardedStatement::ExplainPrivacy { .. }),
+            "{sql}"
+        );
+    }
+    for sql in [
+        "EXPLAIN PRIVACY",
+        "EXPLAIN PRIVACY;",
+        "EXPLAIN \"PRIVACY\" SELECT 1",
+        "EXPLAIN PRIVACY PRIVACY SELECT 1",
+        "EXPLAIN PRIVACY EXPLAIN SELECT 1",
+        "EXPLAIN PRIVACY ANALYZE SELECT 1",
+        "EXPLAIN PRIVACY VERBOSE SELECT 1",
+        "EXPLAIN PRIVACY SELECT 1; SELECT 2",
+        "EXPLAIN PRIVACY DROP TABLE a",
+        "EXPLAIN PRIVACY SET guildhall.purpose = 'a'",
+        "EXPLAIN PRIVACY privacy",
+        "DESCRIBE PRIVACY SELECT 1",
+        "PRIVACY SELECT 1",
+    ] {
+        assert!(guard(sql, &limits).is_err(), "{sql}");
+    }
+}

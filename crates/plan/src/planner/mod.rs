@@ -23,6 +23,7 @@ pub(crate) use wire::{cast_batch, cast_stream};
 
 use crate::catalogue::{CITY, Catalogue};
 use crate::guard::GuardedStatement;
+use crate::privacy::{self, Privacy, privacy_schema};
 use crate::profile::{self, Stage};
 use crate::projections::Projections;
 use crate::{cut, explain, session, split};
@@ -81,6 +82,7 @@ pub struct Planner {
     threads: Threads,
     /// Made once: what is in it is the same for all statements.
     state: Arc<SessionState>,
+    cell_status: bool,
 }
 
 impl Planner {
@@ -100,6 +102,17 @@ impl Planner {
             limits,
             threads,
             state,
+            cell_status: false,
+        }
+    }
+
+    /// The same, with a status companion beside each released value that an answer passes on unaltered; off at first.
+    /// Statements with parameters have none.
+    #[must_use]
+    pub fn with_cell_status(&self, cell_status: bool) -> Self {
+        Self {
+            cell_status,
+            ..self.clone()
         }
     }
 
@@ -110,9 +123,14 @@ impl Planner {
         catalogue: &Arc<Catalogue>,
     ) -> Result<Prepared, PlanError> {
         let work = self.work(statement, catalogue)?;
-        if work.explain {
+        let explained = match work.wanted {
+            Wanted::Answer => None,
+            Wanted::Steps => Some(explain::explain_schema()),
+            Wanted::Privacy => Some(privacy_schema()),
+        };
+        if let Some(schema) = explained {
             return Ok(Prepared {
-                schema: explain::explain_schema(),
+                schema,
                 parameters: Arc::new(Schema::empty()),
             });
         }
@@ -123,7 +141,8 @@ impl Planner {
 
     /// Plans a statement with its parameters, positional ones named `$1`, `$2` and so on.
     ///
-    /// An `EXPLAIN` gives a plan whose rows are its steps, and which asks nothing of a node.
+    /// An `EXPLAIN` gives a plan whose rows are its steps, and which asks nothing of a node. So does an `EXPLAIN PRIVACY`,
+    /// of a refused query too; what remains of budgets is for the caller to add ([`QueryPlan::privacy`]).
     pub async fn plan(
         &self,
         statement: &GuardedStatement,
@@ -141,8 +160,8 @@ impl Planner {
         statement: &GuardedStatement,
         catalogue: &Arc<Catalogue>,
     ) -> Result<Work, PlanError> {
-        let (statement, explain) = match statement {
-            GuardedStatement::Query(statement) => (statement, false),
+        let (statement, wanted) = match statement {
+            GuardedStatement::Query(statement) => (statement, Wanted::Answer),
             GuardedStatement::Explain { analyze: true, .. } => {
                 return Err(PlanError::refused(
                     "explain-analyze",
@@ -150,7 +169,8 @@ impl Planner {
                     "use `explain`",
                 ));
             }
-            GuardedStatement::Explain { statement, .. } => (statement, true),
+            GuardedStatement::Explain { statement, .. } => (statement, Wanted::Steps),
+            GuardedStatement::ExplainPrivacy { statement } => (statement, Wanted::Privacy),
             _ => return Err(PlanError::invalid("only queries are planned")),
         };
         let mut statement: Statement = (**statement).clone();
@@ -164,22 +184,34 @@ impl Planner {
         state.mark_start_execution();
         Ok(Work {
             statement,
-            explain,
+            wanted,
             catalogue: Arc::clone(catalogue),
             state,
             threads: self.threads.clone(),
+            cell_status: self.cell_status,
             max_fragments: self.limits.max_fragments,
         })
     }
 }
 
+/// What is wanted of a statement.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wanted {
+    Answer,
+    /// `EXPLAIN`.
+    Steps,
+    /// `EXPLAIN PRIVACY`.
+    Privacy,
+}
+
 /// One statement on its way through the planner.
 struct Work {
     statement: Statement,
-    explain: bool,
+    wanted: Wanted,
     catalogue: Arc<Catalogue>,
     state: SessionState,
     threads: Threads,
+    cell_status: bool,
     max_fragments: usize,
 }
 
@@ -208,7 +240,7 @@ impl Work {
         let schema = if has_parameters {
             let analysed = self.analysed(planned, &literals)?;
             // Whether cells are offered may hang on the values; the schema does not.
-            let told = private::taken_out(analysed.clone(), &self.state).unwrap_or(analysed);
+            let told = private::taken_out(analysed.clone(), &self.state, false).unwrap_or(analysed);
             wire_schema(told.schema().as_arrow())
         } else {
             // A wrong statement is told here, where a driver asks first.
@@ -221,13 +253,15 @@ impl Work {
     }
 
     fn plan(
-        self,
+        mut self,
         parameters: Option<ParamValues>,
         deadline: Deadline,
     ) -> Result<QueryPlan, PlanError> {
         let literals = statement::literals(&self.statement);
         let mut planned = self.planned(&literals)?;
         if let Some(values) = parameters {
+            // Whether there are cells may hang on the values; the columns of the answer do not.
+            self.cell_status = false;
             planned = planned
                 .replace_params_with_values(&values)
                 .map_err(|e| PlanError::planning(e, &literals))?;
@@ -240,7 +274,16 @@ impl Work {
                 "parameter `{name}` has no value"
             )));
         }
-        let (plan, wire_schema) = self.fragmented(planned, &literals, deadline)?;
+        let fragmented = self.fragmented(planned, &literals, deadline);
+        if self.wanted == Wanted::Privacy {
+            let privacy = match fragmented {
+                Ok((plan, schema)) => privacy::of_plan(&plan, &schema),
+                Err(PlanError::Refused { refusal }) => privacy::of_refused(&refusal),
+                Err(error) => return Err(error),
+            };
+            return self.told(privacy);
+        }
+        let (plan, wire_schema) = fragmented?;
         let fragments = query::fragments(&plan).map_err(|e| PlanError::planning(e, &literals))?;
         if fragments.len() > self.max_fragments {
             return Err(PlanError::TooMuch {
@@ -248,11 +291,12 @@ impl Work {
             });
         }
         let mut steps = explain::steps(&plan);
-        if self.explain {
+        let explain = self.wanted == Wanted::Steps;
+        if explain {
             query::keys_sent(&plan, &self.state, &mut steps)
                 .map_err(|e| PlanError::planning(e, &literals))?;
         }
-        let (body, wire_schema, fragments) = if self.explain {
+        let (body, wire_schema, fragments) = if explain {
             (
                 query::Body::Rows(explain::batch(&steps)?),
                 explain::explain_schema(),
@@ -266,6 +310,20 @@ impl Work {
             body,
             fragments,
             steps,
+            privacy: None,
+            state: self.state,
+            threads: self.threads,
+        })
+    }
+
+    /// The plan whose rows are what `EXPLAIN PRIVACY` tells.
+    fn told(self, privacy: Privacy) -> Result<QueryPlan, PlanError> {
+        Ok(QueryPlan {
+            wire_schema: privacy_schema(),
+            body: query::Body::Rows(privacy.batch()?),
+            fragments: vec![],
+            steps: vec![],
+            privacy: Some(Arc::new(privacy)),
             state: self.state,
             threads: self.threads,
         })
@@ -306,7 +364,7 @@ impl Work {
     ) -> Result<(LogicalPlan, SchemaRef), PlanError> {
         let failed = |e| PlanError::planning(e, literals);
         let analysed = self.analysed(planned, literals)?;
-        let plan = private::taken_out(analysed, &self.state)?;
+        let plan = private::taken_out(analysed, &self.state, self.cell_status)?;
         let schema = wire_schema(plan.schema().as_arrow());
         let plan = self.optimised(plan, deadline).map_err(failed)?;
         deadline.check()?;

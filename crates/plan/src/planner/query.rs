@@ -3,6 +3,7 @@
 use super::thread::Threads;
 use super::{PlanError, cast_stream};
 use crate::explain::Step;
+use crate::privacy::Privacy;
 use crate::remote::{Fragment, FragmentRunner, RemoteExec, RemoteFragment};
 use crate::semi_join;
 use crate::sides::BuildSmaller;
@@ -63,6 +64,7 @@ pub struct QueryPlan {
     pub(super) body: Body,
     pub(super) fragments: Vec<Fragment>,
     pub(super) steps: Vec<Step>,
+    pub(super) privacy: Option<Arc<Privacy>>,
     pub(super) state: SessionState,
     pub(super) threads: Threads,
 }
@@ -110,6 +112,12 @@ impl QueryPlan {
     #[must_use]
     pub fn explain(&self) -> &[Step] {
         &self.steps
+    }
+
+    /// What `EXPLAIN PRIVACY` tells, if that was asked for.
+    #[must_use]
+    pub fn privacy(&self) -> Option<&Privacy> {
+        self.privacy.as_deref()
     }
 
     /// Runs the plan. Errors in the stream are for [`PlanError::running`].

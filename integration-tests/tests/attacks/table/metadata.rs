@@ -25,6 +25,31 @@ pub(super) const METADATA: &[Line] = &[
         SameAs("EXPLAIN SELECT count(*) FROM {c} WHERE street = 'Hoopoe Nil'"),
     ),
     (
+        "a plan's privacy",
+        "EXPLAIN PRIVACY SELECT ward, count(*) FROM {c} WHERE need = 'kestrel fostering' GROUP BY ward",
+        Clean,
+    ),
+    (
+        "the privacy of what few are in",
+        "EXPLAIN PRIVACY SELECT count(*) FROM {c} WHERE street = 'Hoopoe Cut'",
+        SameAs("EXPLAIN PRIVACY SELECT count(*) FROM {c} WHERE street = 'Hoopoe Nil'"),
+    ),
+    (
+        "the privacy of a hidden product",
+        "EXPLAIN PRIVACY SELECT * FROM {r}",
+        SameAs("EXPLAIN PRIVACY SELECT * FROM siskin.hall.quarantine_registry"),
+    ),
+    (
+        "one's own refusals",
+        "SELECT rule, instead FROM guildhall.refusals",
+        Clean,
+    ),
+    (
+        "one's own budgets",
+        "SELECT * FROM guildhall.budget",
+        Clean,
+    ),
+    (
         "a plan in full",
         "EXPLAIN VERBOSE SELECT ward, count(*) FROM {c} GROUP BY ward",
         NotTaken,

@@ -6,12 +6,13 @@
 //! rows are still read after that is refused.
 
 mod asked;
+mod companions;
 
 use super::{PlanError, Rows};
 use crate::adhoc::{self, Lane};
 use crate::catalogue::CatalogueProduct;
 use crate::cut::{fragment, product_of};
-use crate::remote::{Mode, RemoteFragment};
+use crate::remote::{Cells, Mode, RemoteFragment};
 use asked::{Asked, Leaf, columns, reach, simplifier, told_apart};
 use datafusion::arrow::datatypes::{Field, Schema};
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -28,8 +29,13 @@ use guildhall_model::{OutputClass, ReleaseClass};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-/// `plan` with every aggregate over a private product in a fragment of its own.
-pub(crate) fn taken_out(plan: LogicalPlan, state: &SessionState) -> Result<LogicalPlan, PlanError> {
+/// `plan` with every aggregate over a private product in a fragment of its own; with `cell_status`, and a companion beside
+/// each released value of its answer ([`companions`]).
+pub(crate) fn taken_out(
+    plan: LogicalPlan,
+    state: &SessionState,
+    cell_status: bool,
+) -> Result<LogicalPlan, PlanError> {
     if first_private(&plan).is_none() {
         return Ok(plan);
     }
@@ -50,10 +56,15 @@ pub(crate) fn taken_out(plan: LogicalPlan, state: &SessionState) -> Result<Logic
         return Err(rows_refused(&product));
     }
     // Released columns may be NULL where the engine thought that they could not be.
-    Ok(plan
+    let plan = plan
         .transform_up_with_subqueries(|node| node.recompute_schema().map(Transformed::yes))
         .map_err(internal)?
-        .data)
+        .data;
+    if cell_status {
+        companions::shown(plan)
+    } else {
+        Ok(plan)
+    }
 }
 
 /// The plan with what is asked for no rows at all as relations without rows: tools ask so for the
@@ -299,9 +310,11 @@ fn released(
     let schema = &leaf.product.schema;
     let lane = adhoc::lane(question, product, leaf.product.budget.as_ref())
         .map_err(|refusal| PlanError::Refused { refusal })?;
-    let (plan, columns) = match &lane {
-        Lane::Cube(query) => (query.canonical_plan(schema), query.output_schema()),
-        Lane::AdHoc(query) => (query.canonical_plan(schema), query.output_schema()),
+    let cells = lane.cells();
+    let columns = cells.output_schema();
+    let plan = match &lane {
+        Lane::Cube(query) => query.canonical_plan(schema),
+        Lane::AdHoc(query) => query.canonical_plan(schema),
     };
     let told = told(&lane, &leaf.product)?;
     let plan = plan.map_err(internal)?;
@@ -319,6 +332,11 @@ fn released(
         schema: cell_schema(&columns, told).map_err(internal)?,
         rows: Rows::exactly(1_000.0),
         rule,
+        cells: Some(Cells {
+            keys: cells.keys.len(),
+            product: Arc::clone(&leaf.product),
+            free: matches!(lane, Lane::AdHoc(_)),
+        }),
         open: false,
     })
 }

@@ -30,7 +30,7 @@ fn occupancy(rows: i64, seed: i64) -> Vec<RecordBatch> {
     vec![RecordBatch::try_from_iter(columns).unwrap()]
 }
 
-fn sessions(rows: i64) -> Vec<RecordBatch> {
+pub(super) fn sessions(rows: i64) -> Vec<RecordBatch> {
     let columns: Vec<(&str, ArrayRef)> = vec![
         (
             "vehicle",

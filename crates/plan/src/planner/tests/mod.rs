@@ -16,7 +16,7 @@ use crate::guard::{StatementLimits, guard};
 use crate::profile::FragmentLimits;
 use crate::remote::{Fragment, FragmentRunner};
 use async_trait::async_trait;
-use datafusion::arrow::array::RecordBatch;
+use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::ipc::writer::{IpcDataGenerator, IpcWriteOptions};
 use datafusion::arrow::util::display::{ArrayFormatter, FormatOptions};
 use datafusion::catalog::{
@@ -314,10 +314,39 @@ impl FragmentRunner for Nodes {
             .await?;
         let rows = batches.iter().map(RecordBatch::num_rows).sum();
         self.rows.fetch_add(rows, Ordering::SeqCst);
+        if fragment.cell_status {
+            return with_companions(&plan, batches);
+        }
         let schema = Arc::new(plan.schema().as_arrow().clone());
         let stream = futures::stream::iter(batches.into_iter().map(Ok)).boxed();
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
     }
+}
+
+/// What a node makes of cells that are to have companions: `perturbed` beside each value.
+fn with_companions(
+    plan: &LogicalPlan,
+    batches: Vec<RecordBatch>,
+) -> EngineResult<SendableRecordBatchStream> {
+    let LogicalPlan::Aggregate(cells) = plan else {
+        panic!("companions of what is no cell: {plan}");
+    };
+    let keys = cells.group_expr.len();
+    let batches = batches.into_iter().map(|batch| {
+        let mut columns = Vec::new();
+        for (at, column) in batch.columns().iter().enumerate() {
+            columns.push((format!("c{at}"), Arc::clone(column)));
+            if at >= keys {
+                let told = StringArray::from(vec!["perturbed"; batch.num_rows()]);
+                columns.push((format!("s{at}"), Arc::new(told) as ArrayRef));
+            }
+        }
+        RecordBatch::try_from_iter(columns).unwrap()
+    });
+    let batches: Vec<RecordBatch> = batches.collect();
+    let schema = batches[0].schema();
+    let stream = futures::stream::iter(batches.into_iter().map(Ok)).boxed();
+    Ok(Box::pin(RecordBatchStreamAdapter::new(schema, stream)))
 }
 
 /// Each row as text, columns parted by ` | `; floats to nine digits.
