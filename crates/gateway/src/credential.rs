@@ -52,6 +52,11 @@ impl Caller {
         }
     }
 
+    /// The purposes that it holds.
+    pub(crate) fn purposes(&self) -> &[Purpose] {
+        &self.purposes
+    }
+
     /// What a statement is for: `wanted`, or the caller's one purpose where it needs one.
     pub(crate) fn purpose(
         &self,

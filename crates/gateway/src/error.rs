@@ -6,6 +6,7 @@
 
 use crate::seal::SealError;
 use guildhall_model::{Purpose, QueryId};
+use guildhall_plan::cube::Refusal;
 use tonic::{Code, Status};
 
 /// Why the door turned a call away.
@@ -34,6 +35,8 @@ pub(crate) enum DoorError {
     PurposeUnknown { purpose: String, held: Vec<Purpose> },
     #[error("{message}")]
     NotFound { message: String },
+    #[error("{}{}", refusal.reason, help(refusal))]
+    Rule { refusal: Refusal },
     #[error("{message}")]
     Refused { code: Code, message: String },
     #[error("{message}")]
@@ -74,7 +77,7 @@ impl DoorError {
             Self::Seal {
                 source: SealError::Expired { .. },
             } => Code::FailedPrecondition,
-            Self::PurposeUnknown { .. } => Code::PermissionDenied,
+            Self::PurposeUnknown { .. } | Self::Rule { .. } => Code::PermissionDenied,
             Self::NotFound { .. } => Code::NotFound,
             Self::Refused { code, .. } => *code,
             Self::TooMuch { .. } => Code::ResourceExhausted,
@@ -94,6 +97,13 @@ impl DoorError {
 impl From<DoorError> for Status {
     fn from(e: DoorError) -> Self {
         Status::new(e.code(), e.to_string())
+    }
+}
+
+fn help(refusal: &Refusal) -> String {
+    match refusal.instead.as_str() {
+        "" => String::new(),
+        instead => format!("\nhelp: {instead}"),
     }
 }
 

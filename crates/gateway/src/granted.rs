@@ -2,7 +2,10 @@
 
 use crate::backend::{Backend, Party, PartyError};
 use crate::credential::Caller;
+use crate::own;
+use crate::refusals::Refusals;
 use async_trait::async_trait;
+use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::Schema;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
@@ -11,6 +14,7 @@ use futures::future::join_all;
 use futures::stream::BoxStream;
 use guildhall_grant::output_to_wire;
 use guildhall_model::{CouncilName, FragmentDigest, PeerId, Purpose, QueryId};
+use guildhall_plan::catalogue::OwnTable;
 use guildhall_plan::remote::{Fragment, FragmentRunner};
 use guildhall_proto::authority::v1::{FragmentWanted, IssueGrantsRequest};
 use guildhall_proto::envelope::v1::Envelope;
@@ -33,6 +37,9 @@ pub(crate) struct Asker {
     pub(crate) recipient: PeerId,
     /// Whether an answer may lack departments that are away.
     pub(crate) partial: bool,
+    /// Whose authorities know of budgets.
+    pub(crate) councils: Vec<CouncilName>,
+    pub(crate) refusals: Refusals,
 }
 
 /// Runs fragments under grants; each grant is used once.
@@ -152,6 +159,31 @@ impl FragmentRunner for Granted {
                 Err(DataFusionError::External(Box::new(e)))
             }
         }
+    }
+
+    async fn own(&self, table: OwnTable) -> Result<RecordBatch, DataFusionError> {
+        let rows = match table {
+            OwnTable::Refusals => {
+                let own = self.asker.refusals.of(&self.asker.caller.principal);
+                own::refusal_rows(&own)
+            }
+            OwnTable::Budget => {
+                let (stated, failed) = own::budgets(self.backend.as_ref(), &self.asker).await;
+                for error in failed {
+                    match own::away(&error) {
+                        Some(council) if self.asker.partial => {
+                            lock(&self.missing).insert(council);
+                        }
+                        _ => {
+                            lock(&self.failure).get_or_insert(error.clone());
+                            return Err(DataFusionError::External(Box::new(error)));
+                        }
+                    }
+                }
+                own::budget_rows(&stated)
+            }
+        };
+        rows.map_err(DataFusionError::from)
     }
 }
 

@@ -6,6 +6,11 @@
 //! schema that was declared is the schema that is streamed; and a query ends, here and at the
 //! nodes, when its client goes.
 //!
+//! Whoever asks sees, beside the products: what a question may tell and costs, by `EXPLAIN PRIVACY`; with
+//! `SET guildhall.cell_status = on`, what was done to each released value; and in `guildhall.budget` and
+//! `guildhall.refusals` its own budgets, as the authorities have them, and late refusals, which are kept in memory, bounded,
+//! without a word of the statements.
+//!
 //! Does not promise: anything about what may leave a node. The gateway holds no key and no
 //! policy, and the nodes do not trust it; whoever runs one sees the statements and the released
 //! results that pass through it, and no more.
@@ -23,7 +28,9 @@ mod memory;
 mod metadata;
 mod net;
 mod outlet;
+mod own;
 mod parameters;
+mod refusals;
 mod running;
 mod seal;
 mod serve;

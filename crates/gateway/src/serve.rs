@@ -183,7 +183,7 @@ pub async fn start(config: GatewayConfig, clock: SharedClock) -> Result<Running,
     let councils: Vec<CouncilName> = authorities.keys().cloned().collect();
     let net = Arc::new(Net::new(dialer.clone(), authorities));
     let check = Check::new(net.clone(), &councils, trust.clone(), clock.clone());
-    let engine = Engine::new(net, councils, peer, config.limits);
+    let engine = Engine::new(net, councils, peer, config.limits, clock.clone());
     let door = Door(Arc::new(Inner {
         check,
         engine: engine.clone(),

@@ -1,5 +1,6 @@
 //! What `EXPLAIN` tells: where each step runs, in which mode, and what leaves.
 
+use crate::catalogue::OWN_SCHEMA;
 use crate::planner::PlanError;
 use crate::remote::{RemoteExec, RemoteFragment};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
@@ -176,6 +177,9 @@ fn name(plan: &LogicalPlan) -> Option<&'static str> {
         LogicalPlan::Values(_) | LogicalPlan::EmptyRelation(_) => "values",
         LogicalPlan::TableScan(_) => match plan {
             LogicalPlan::TableScan(scan) if crate::cut::product_of(scan).is_some() => return None,
+            LogicalPlan::TableScan(scan) if scan.table_name.schema() == Some(OWN_SCHEMA) => {
+                "what is the asker's own"
+            }
             _ => "information schema",
         },
         LogicalPlan::Unnest(_) => "unnest",

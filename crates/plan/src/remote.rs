@@ -4,7 +4,7 @@
 //! Fragments run from the moment their parent executes, all at once, each a few batches ahead of
 //! its reader; dropping a stream ends the node's work for it.
 
-use crate::catalogue::CatalogueProduct;
+use crate::catalogue::{CatalogueProduct, OwnTable};
 use crate::planner::cast_batch;
 use crate::semi_join::{self, Narrowed, SemiJoin};
 use async_trait::async_trait;
@@ -116,6 +116,11 @@ pub trait FragmentRunner: Send + Sync + fmt::Debug {
     /// larger side by the keys of the smaller, which changes its bytes and digest, not what it
     /// reads.
     async fn run(&self, fragment: &Fragment) -> Result<SendableRecordBatchStream, DataFusionError>;
+
+    /// The rows of a table about whoever asks, in that table's schema. A runner that knows nobody has none to give.
+    async fn own(&self, table: OwnTable) -> Result<RecordBatch, DataFusionError> {
+        Ok(RecordBatch::new_empty(table.schema()))
+    }
 }
 
 /// What stands in a logical plan for a part that a node runs.

@@ -2,7 +2,8 @@
 
 use arrow::array::RecordBatch;
 use guildhall_cli::sql::Connection;
-use guildhall_testkit::{TestCity, answer, rows};
+use guildhall_testkit::{TestCity, answer, refusal, rows};
+use tonic::Code;
 
 const PRODUCT: &str = "northmoor.parking.sessions";
 
@@ -131,5 +132,67 @@ async fn explain_privacy_tells_what_a_question_costs_and_spends_nothing() {
     let cube = rows(&ask(&mut ana, &cube).await).unwrap();
     assert!(told(&cube, "lane")[0].contains("cube"), "{cube:?}");
     assert!(told(&cube, "remaining").is_empty(), "{cube:?}");
+    city.city.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_analyst_sees_its_own_budget_and_refusals_and_nobody_elses() {
+    let city = city().await;
+    let mut ana = city.connect("ana", "transport_planning").await.unwrap();
+    let mine = "SELECT remaining_rho, spent_rho FROM guildhall.budget WHERE council = 'northmoor' \
+                AND product = 'sessions' AND purpose = 'transport_planning'";
+    assert_eq!(
+        rows(&ask(&mut ana, mine).await).unwrap(),
+        ["0.050000000|0.000000000"]
+    );
+    ask(
+        &mut ana,
+        &format!("SELECT count(*) AS n FROM {PRODUCT} WHERE paid > 0.5"),
+    )
+    .await;
+    assert_eq!(
+        rows(&ask(&mut ana, mine).await).unwrap(),
+        ["0.049000000|0.001000000"]
+    );
+    assert_eq!(
+        ask(&mut ana, "SELECT * FROM guildhall.refusals")
+            .await
+            .num_rows(),
+        0
+    );
+    let refused = refusal(
+        &mut ana,
+        &format!("SELECT max(paid) FROM {PRODUCT} WHERE ward = 'Jane Doe'"),
+    );
+    assert_eq!(refused.await.unwrap().code, Code::PermissionDenied);
+    let kept = "SELECT rule, instead FROM guildhall.refusals ORDER BY at";
+    let kept = rows(&ask(&mut ana, kept).await).unwrap();
+    assert!(kept[0].starts_with("cube.aggregate|"), "{kept:?}");
+    assert!(!kept.join("").contains("Jane"), "{kept:?}");
+    let mut cara = city.connect("cara", "care_planning").await.unwrap();
+    assert_eq!(
+        ask(&mut cara, "SELECT * FROM guildhall.refusals")
+            .await
+            .num_rows(),
+        0
+    );
+    let listed = "SELECT table_name FROM information_schema.tables WHERE table_schema = 'guildhall' ORDER BY 1";
+    assert_eq!(
+        rows(&ask(&mut ana, listed).await).unwrap(),
+        ["budget", "refusals"]
+    );
+    // With a released answer they meet at the gateway; with a private product's rows nowhere.
+    let with = format!(
+        "SELECT c.n > 0 AS some, b.product FROM (SELECT count(*) AS n FROM {PRODUCT}) c, \
+                        (SELECT product FROM guildhall.budget WHERE council = 'northmoor' AND product = 'sessions' LIMIT 1) b"
+    );
+    assert_eq!(
+        rows(&ask(&mut ana, &with).await).unwrap(),
+        ["true|sessions"]
+    );
+    let rows_wanted =
+        format!("SELECT s.paid FROM {PRODUCT} s JOIN guildhall.budget b ON b.product = s.channel");
+    let refused = refusal(&mut ana, &rows_wanted).await.unwrap();
+    assert_eq!(refused.code, Code::PermissionDenied);
     city.city.stop().await;
 }

@@ -68,7 +68,8 @@ async fn dispatch(inner: &Inner, call: &Call, action: Action) -> Result<Vec<Vec<
         "CreatePreparedStatement" => {
             let request: ActionCreatePreparedStatementRequest = packed(&body)?;
             no_transaction(request.transaction_id.as_deref())?;
-            let prepared = inner.prepare(call, request.query).await?;
+            let prepared = inner.prepare(call, request.query).await;
+            let prepared = inner.engine.noted(&call.caller, prepared)?;
             Ok(vec![prepared.as_any().encode_to_vec()])
         }
         "ClosePreparedStatement" => {

@@ -28,6 +28,7 @@ impl Inner {
                 .map(one_batch)
                 .map(Reply::whole),
         };
+        let done = self.engine.noted(&call.caller, done);
         done.map_err(|e| e.about(&query))
     }
 

@@ -27,6 +27,7 @@ impl Inner {
     ) -> Result<(FlightInfo, bool), Status> {
         let query = new_query_id()?;
         let done = self.info_for(call, &query, &descriptor, apply).await;
+        let done = self.engine.noted(&call.caller, done);
         let (schema, content, was_set) = done.map_err(|e| e.about(&query))?;
         let info = self
             .flight_info(call, &query, descriptor, &schema, content)

@@ -20,13 +20,14 @@ use crate::granted::{Asker, Missing};
 use crate::metadata::Listed;
 use crate::outlet::Outlet;
 use crate::parameters;
+use crate::refusals::Refusals;
 use crate::running::{Cancelled, RunningQueries};
 use crate::ticket;
 use crate::view::View;
 use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
-use guildhall_model::{CouncilName, Digest, PeerId, Principal, Purpose, QueryId};
+use guildhall_model::{CouncilName, Digest, PeerId, Principal, Purpose, QueryId, SharedClock};
 use guildhall_plan::guard::StatementLimits;
 use guildhall_plan::planner::{
     PlanError, PlanErrorKind, Planner, PlannerLimits, Prepared, QueryPlan,
@@ -58,6 +59,8 @@ struct Shared {
     plans: Cache<Digest, Arc<QueryPlan>>,
     running: RunningQueries,
     memory: Arc<GreedyMemoryPool>,
+    refusals: Refusals,
+    clock: SharedClock,
 }
 
 impl fmt::Debug for Shared {
@@ -74,6 +77,7 @@ impl Engine {
         councils: Vec<CouncilName>,
         recipient: PeerId,
         limits: Limits,
+        clock: SharedClock,
     ) -> Self {
         let planner = Planner::new(PlannerLimits {
             deadline: Duration::from_secs(limits.plan_seconds.max(1)),
@@ -103,6 +107,8 @@ impl Engine {
             running: RunningQueries::new(&limits),
             memory: Arc::new(GreedyMemoryPool::new(mebibytes(limits.memory_total_mb))),
             limits,
+            refusals: Refusals::default(),
+            clock,
         }))
     }
 
@@ -134,6 +140,18 @@ impl Engine {
                 PartyError::Refused { .. } => DoorError::WrongPassword,
                 _ => e.into(),
             })
+    }
+
+    /// Keeps a refusal for whoever was refused to look up; the error itself goes on.
+    pub(crate) fn noted<T>(
+        &self,
+        caller: &Caller,
+        done: Result<T, DoorError>,
+    ) -> Result<T, DoorError> {
+        done.inspect_err(|e| {
+            let now = self.0.clock.now();
+            self.0.refusals.note(&caller.principal, e, now);
+        })
     }
 
     /// Ends a principal's own query.
@@ -352,6 +370,8 @@ impl Engine {
             query: query.clone(),
             recipient: self.0.recipient.clone(),
             partial: statement.partial,
+            councils: self.0.councils.clone(),
+            refusals: self.0.refusals.clone(),
         };
         let run = Run {
             engine: self.clone(),
@@ -428,9 +448,12 @@ fn plan_error(e: PlanError, failure: Option<PartyError>) -> DoorError {
     match kind {
         PlanErrorKind::InvalidArgument => DoorError::Invalid(message),
         PlanErrorKind::NotFound => DoorError::NotFound { message },
-        PlanErrorKind::Refused => DoorError::Refused {
-            code: Code::PermissionDenied,
-            message,
+        PlanErrorKind::Refused => match e {
+            PlanError::Refused { refusal } => DoorError::Rule { refusal },
+            _ => DoorError::Refused {
+                code: Code::PermissionDenied,
+                message,
+            },
         },
         PlanErrorKind::TooMuch => DoorError::TooMuch { message },
         PlanErrorKind::Deadline => DoorError::Refused {

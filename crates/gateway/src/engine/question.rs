@@ -6,7 +6,7 @@ use datafusion::sql::parser::Statement as EngineStatement;
 use datafusion::sql::resolve::resolve_table_references;
 use datafusion::sql::sqlparser::ast::Statement;
 use guildhall_model::CouncilName;
-use guildhall_plan::catalogue::{CITY, INFORMATION_SCHEMA};
+use guildhall_plan::catalogue::{CITY, INFORMATION_SCHEMA, OWN_SCHEMA, OwnTable};
 use guildhall_plan::guard::{GuardedStatement, StatementError, StatementLimits, guard};
 use std::collections::BTreeSet;
 use std::fmt;
@@ -70,11 +70,9 @@ impl fmt::Debug for Parsed {
 }
 
 impl Question {
-    /// Whether it reads any product; `SELECT 1` and the information schema need no purpose.
+    /// Whether it reads any product; `SELECT 1`, the information schema and the asker's own tables need no purpose.
     pub(super) fn reads_products(&self) -> bool {
-        self.references
-            .iter()
-            .any(|r| r.schema() != Some(INFORMATION_SCHEMA))
+        self.references.iter().any(|r| !is_of_the_gateway(r))
     }
 
     /// The councils of `away` whose products it may be about.
@@ -82,12 +80,23 @@ impl Question {
         away.iter()
             .filter(|council| {
                 self.references.iter().any(|r| {
-                    r.schema() != Some(INFORMATION_SCHEMA)
+                    !is_of_the_gateway(r)
                         && r.catalog()
                             .is_none_or(|c| c == CITY || c == council.as_str())
                 })
             })
             .collect()
+    }
+}
+
+/// Whether it is of a table that this gateway holds itself.
+fn is_of_the_gateway(table: &TableReference) -> bool {
+    let in_the_city = table.catalog().is_none_or(|c| c == CITY);
+    let own = || OwnTable::ALL.iter().any(|own| own.name() == table.table());
+    match table.schema() {
+        Some(INFORMATION_SCHEMA) => true,
+        Some(OWN_SCHEMA) => in_the_city && own(),
+        _ => false,
     }
 }
 

@@ -127,12 +127,17 @@ impl Run {
             },
             pool: Some(Arc::new(share)),
         };
+        let (engine, caller) = (self.engine.clone(), self.asker.caller.clone());
         let batches = plan
             .execute(granted.clone(), limits)
             .await
             .map_err(|e| plan_error(e, granted.failure()))?;
         Ok(batches
-            .map_err(move |e| plan_error(PlanError::running(e), granted.failure()))
+            .map_err(move |e| {
+                let error = plan_error(PlanError::running(e), granted.failure());
+                let noted: Result<(), _> = engine.noted(&caller, Err(error));
+                noted.err().unwrap_or(DoorError::Internal)
+            })
             .boxed())
     }
 

@@ -360,7 +360,7 @@ impl City {
         let recipient = "spiffe://northmoor/council/gateway/door-1".parse().unwrap();
         let inner = Inner {
             check: Check::new(parties.clone(), &councils, trust, clock.clone()),
-            engine: Engine::new(parties.clone(), councils, recipient, limits),
+            engine: Engine::new(parties.clone(), councils, recipient, limits, clock.clone()),
             sealer: Sealer::new().unwrap(),
             sessions: Sessions::new(100, Duration::from_secs(60)),
             clock: clock.clone(),

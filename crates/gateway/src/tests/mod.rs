@@ -3,5 +3,6 @@
 mod city;
 mod door;
 mod federation;
+mod own;
 
 pub(crate) use city::Parties;

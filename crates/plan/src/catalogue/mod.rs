@@ -4,6 +4,7 @@
 //! fragments, and whatever of it is left uncut fails to become a physical plan.
 
 mod information;
+mod own;
 mod providers;
 
 use crate::planner::PlanError;
@@ -18,6 +19,8 @@ use guildhall_model::{ProductRef, Purpose, ReleaseClass};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+pub(crate) use own::Giver;
+pub use own::{OWN_SCHEMA, OwnTable};
 pub use providers::ProductTable;
 
 /// The catalogue that unites the same-shaped products of all councils.
@@ -56,7 +59,7 @@ pub enum TableKind {
     Product(Arc<CatalogueProduct>),
     /// The same-shaped products of all councils.
     Union(Vec<Arc<CatalogueProduct>>),
-    /// A list of what is visible.
+    /// A list of what is visible, or of the asker's own ([`OwnTable`]).
     Information,
 }
 
@@ -151,11 +154,27 @@ impl Catalogue {
         tables.sort_by(|a, b| {
             (&a.catalog, &a.schema, &a.name).cmp(&(&b.catalog, &b.schema, &b.name))
         });
-        catalogs.ensure(CITY);
-        let information = information::tables(&tables).map_err(|source| PlanError::Internal {
+        let internal = |source| PlanError::Internal {
             doing: "planned",
             source,
-        })?;
+        };
+        for own in OwnTable::ALL {
+            catalogs.add(
+                CITY,
+                OWN_SCHEMA,
+                own.name(),
+                own.provider().map_err(internal)?,
+            );
+            tables.push(CatalogueTable {
+                catalog: CITY.to_owned(),
+                schema: OWN_SCHEMA.to_owned(),
+                name: own.name().to_owned(),
+                doc: own.doc().to_owned(),
+                columns: own.schema(),
+                kind: TableKind::Information,
+            });
+        }
+        let information = information::tables(&tables).map_err(internal)?;
         for (name, table) in &information {
             for catalog in catalogs.names() {
                 catalogs.add(&catalog, INFORMATION_SCHEMA, name, Arc::clone(table));
@@ -176,7 +195,7 @@ impl Catalogue {
         })
     }
 
-    /// A catalogue of nothing but [`INFORMATION_SCHEMA`].
+    /// A catalogue of nothing but [`INFORMATION_SCHEMA`] and the tables about the asker.
     pub fn empty() -> Result<Self, PlanError> {
         Self::new([], None)
     }
@@ -192,7 +211,7 @@ impl Catalogue {
         self.products.values()
     }
 
-    /// Every table, united ones too, in the order of their names; [`INFORMATION_SCHEMA`] last.
+    /// Every table, united ones too, in the order of their names; those about the asker and [`INFORMATION_SCHEMA`] last.
     #[must_use]
     pub fn tables(&self) -> &[CatalogueTable] {
         &self.tables

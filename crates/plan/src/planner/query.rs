@@ -2,6 +2,7 @@
 
 use super::thread::Threads;
 use super::{PlanError, cast_stream};
+use crate::catalogue::Giver;
 use crate::explain::Step;
 use crate::privacy::Privacy;
 use crate::remote::{Fragment, FragmentRunner, RemoteExec, RemoteFragment};
@@ -136,7 +137,8 @@ impl QueryPlan {
             }
             Body::Plan(plan) => Arc::clone(plan),
         };
-        let state = execution_state(&self.state, &limits).map_err(PlanError::running)?;
+        let giver = Some(Arc::clone(&runner));
+        let state = execution_state(&self.state, &limits, giver).map_err(PlanError::running)?;
         let task = state.task_ctx();
         let physical = self
             .threads
@@ -169,11 +171,18 @@ async fn physical(
     semi_join::decide(plan, state)
 }
 
-fn execution_state(state: &SessionState, limits: &ExecuteLimits) -> EngineResult<SessionState> {
+fn execution_state(
+    state: &SessionState,
+    limits: &ExecuteLimits,
+    giver: Option<Arc<dyn FragmentRunner>>,
+) -> EngineResult<SessionState> {
     let mut config = state
         .config()
         .clone()
         .with_target_partitions(limits.partitions.max(1));
+    if let Some(giver) = giver {
+        config = config.with_extension(Arc::new(Giver(giver)));
+    }
     let options = config.options_mut();
     // What is left of sub-queries is run once, before the rest.
     options
@@ -234,7 +243,7 @@ pub(super) fn keys_sent(
     state: &SessionState,
     steps: &mut Vec<Step>,
 ) -> EngineResult<()> {
-    let state = execution_state(state, &ExecuteLimits::default())?;
+    let state = execution_state(state, &ExecuteLimits::default(), None)?;
     let physical = futures::executor::block_on(physical(plan, &state, Arc::new(Nobody)))?;
     crate::explain::keys_sent(&physical, steps);
     Ok(())

@@ -44,11 +44,7 @@ pub(super) const METADATA: &[Line] = &[
         "SELECT rule, instead FROM guildhall.refusals",
         Clean,
     ),
-    (
-        "one's own budgets",
-        "SELECT * FROM guildhall.budget",
-        Clean,
-    ),
+    ("one's own budgets", "SELECT * FROM guildhall.budget", Clean),
     (
         "a plan in full",
         "EXPLAIN VERBOSE SELECT ward, count(*) FROM {c} GROUP BY ward",
