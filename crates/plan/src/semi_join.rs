@@ -22,6 +22,7 @@ use datafusion::physical_expr::expressions::{
 };
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::joins::HashJoinExec;
+use datafusion::physical_plan::streaming::StreamingTableExec;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
@@ -134,6 +135,8 @@ fn all_open(plan: &Arc<dyn ExecutionPlan>) -> bool {
         if let Some(remote) = node.downcast_ref::<RemoteExec>() {
             open &= remote.part().open;
         }
+        // The asker's own tables are no department's business.
+        open &= node.downcast_ref::<StreamingTableExec>().is_none();
         Ok(TreeNodeRecursion::Continue)
     });
     open && walked.is_ok()

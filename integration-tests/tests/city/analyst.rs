@@ -46,7 +46,8 @@ async fn released_columns_carry_their_rule_and_their_error_bound() {
         told(&free, 0, "guildhall.rule"),
         "differential-privacy;rho=0.001"
     );
-    assert_eq!(told(&free, 0, "guildhall.error"), "within 44 with 95 %");
+    // A vehicle counts in two cells: a sigma of the root of 2 / (2 * 0.001), times 1.96.
+    assert_eq!(told(&free, 0, "guildhall.error"), "within 62 with 95 %");
     city.city.stop().await;
 }
 
@@ -105,7 +106,7 @@ async fn explain_privacy_tells_what_a_question_costs_and_spends_nothing() {
         assert!(told(&before, "lane")[0].contains("ad hoc"), "{before:?}");
         assert!(told(&before, "cost")[0].contains("rho 0.001"), "{before:?}");
         assert!(
-            told(&before, "error")[0].contains("v|error|within 44"),
+            told(&before, "error")[0].contains("v|error|within 62"),
             "{before:?}"
         );
         assert!(
@@ -160,10 +161,8 @@ async fn an_analyst_sees_its_own_budget_and_refusals_and_nobody_elses() {
             .num_rows(),
         0
     );
-    let refused = refusal(
-        &mut ana,
-        &format!("SELECT max(paid) FROM {PRODUCT} WHERE ward = 'Jane Doe'"),
-    );
+    let sql = format!("SELECT max(paid) FROM {PRODUCT} WHERE ward = 'Jane Doe'");
+    let refused = refusal(&mut ana, &sql);
     assert_eq!(refused.await.unwrap().code, Code::PermissionDenied);
     let kept = "SELECT rule, instead FROM guildhall.refusals ORDER BY at";
     let kept = rows(&ask(&mut ana, kept).await).unwrap();

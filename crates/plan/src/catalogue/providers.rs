@@ -123,10 +123,6 @@ impl Builder {
             .insert(name.to_owned(), table);
     }
 
-    pub(super) fn ensure(&mut self, catalog: &str) {
-        self.catalogs.entry(catalog.to_owned()).or_default();
-    }
-
     pub(super) fn names(&self) -> Vec<String> {
         self.catalogs.keys().cloned().collect()
     }

@@ -212,3 +212,14 @@ async fn a_sum_by_a_property_of_a_small_table_moves_a_row_for_each_of_its_keys()
         ["northmoor | K1 | 40", "southmoor | K1 | 20"]
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_the_askers_own_is_sent_to_no_department() {
+    let city = City::of(vec![Given::open("northmoor.works.large", small(100_000))]);
+    let answer = city
+        .ask("select r.rule, count(*) as n from northmoor.works.large l join guildhall.refusals r on l.kind = r.rule group by r.rule")
+        .await;
+    assert_eq!(answer, ["K7 | 1000"]);
+    let ran = city.nodes.ran.lock().unwrap();
+    assert!(ran.iter().all(|(_, plan)| !plan.contains("K7")), "{ran:?}");
+}
