@@ -60,7 +60,7 @@ impl State {
 
     /// Whether the password is the account's. The principal is named only if the account exists:
     /// what was typed in its place may be anything, a password too.
-    async fn password(
+    pub(crate) async fn password(
         &self,
         gateway: &PeerId,
         account: &str,
@@ -256,7 +256,7 @@ impl State {
             .grants(asked)
     }
 
-    fn deciding<'a>(
+    pub(crate) fn deciding<'a>(
         &'a self,
         register: &'a Register,
         policy: &'a InForce,

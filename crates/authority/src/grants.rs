@@ -213,7 +213,7 @@ impl Deciding<'_> {
         .permits()
     }
 
-    fn decide(
+    pub(crate) fn decide(
         &self,
         asker: &Asker,
         action: Action,
@@ -283,7 +283,7 @@ fn check_columns(
     Ok(())
 }
 
-fn new_grant_id() -> Result<GrantId, Refusal> {
+pub(crate) fn new_grant_id() -> Result<GrantId, Refusal> {
     random_id("g")?.parse().map_err(|e| Refusal::internal(&e))
 }
 

@@ -15,6 +15,7 @@ use crate::publish;
 use crate::refusal::Refusal;
 use crate::state::State;
 use guildhall_audit::{Decision, Entry, Event, KeySeen, Reason};
+use guildhall_grant::product::DatasetColumn;
 use guildhall_grant::{CLOCK_SKEW, VerifiedGrant};
 use guildhall_keyring::{DatasetIdentity, RootIdentity};
 use guildhall_keys::{KeyName, Recipient};
@@ -107,14 +108,25 @@ impl fmt::Debug for Wanted {
 
 impl Wanted {
     pub(crate) fn parse(request: &wire::LendKeysRequest) -> Result<Self, Refusal> {
-        if request.keys.is_empty() || request.keys.len() > MAX_KEYS {
+        let fragment = FragmentDigest::from_bytes(&request.fragment_digest)
+            .ok_or_else(|| Refusal::invalid("fragment_digest", "not 32 bytes"))?;
+        Self::new(fragment, &request.ephemeral_recipient, &request.keys)
+    }
+
+    /// Keys for `fragment`, which is known to be well formed.
+    pub(crate) fn new(
+        fragment: FragmentDigest,
+        borrower: &str,
+        asked: &[wire::KeyWanted],
+    ) -> Result<Self, Refusal> {
+        if asked.is_empty() || asked.len() > MAX_KEYS {
             return Err(Refusal::invalid(
                 "keys",
                 format!("between 1 and {MAX_KEYS} are lent at once"),
             ));
         }
         let mut keys = BTreeMap::new();
-        for key in &request.keys {
+        for key in asked {
             let column = match key.column.as_str() {
                 "" => None,
                 name => Some(
@@ -136,10 +148,8 @@ impl Wanted {
             keys.insert(name, key.age.clone());
         }
         Ok(Self {
-            fragment: FragmentDigest::from_bytes(&request.fragment_digest)
-                .ok_or_else(|| Refusal::invalid("fragment_digest", "not 32 bytes"))?,
-            borrower: request
-                .ephemeral_recipient
+            fragment,
+            borrower: borrower
                 .parse()
                 .map_err(|_| Refusal::invalid("ephemeral_recipient", "not an age recipient"))?,
             keys,
@@ -161,7 +171,7 @@ impl Wanted {
         Digest::of(text.as_bytes())
     }
 
-    fn seen(&self) -> Vec<KeySeen> {
+    pub(crate) fn seen(&self) -> Vec<KeySeen> {
         self.keys
             .keys()
             .cloned()
@@ -257,6 +267,16 @@ impl State {
             let product = presented::unchanged(&register, node, granted)?;
             covered.extend(product.reads_of(&granted.columns));
         }
+        self.check_covered(node, &covered, wanted)
+    }
+
+    /// Refuses any key but those of the columns `covered`, and of the footers of their datasets.
+    pub(crate) fn check_covered(
+        &self,
+        node: &PeerId,
+        covered: &BTreeSet<DatasetColumn>,
+        wanted: &Wanted,
+    ) -> Result<(), Refusal> {
         let datasets: BTreeSet<&DatasetName> = covered.iter().map(|r| &r.dataset).collect();
         for KeyName {
             dataset, column, ..
@@ -298,7 +318,7 @@ impl State {
     }
 
     /// Unwraps the keys and seals them to the borrower.
-    fn unwrap_and_seal(
+    pub(crate) fn unwrap_and_seal(
         &self,
         department: &DepartmentName,
         wanted: &Wanted,

@@ -19,6 +19,7 @@ mod accounts;
 mod admin;
 mod ask;
 mod budget;
+mod check;
 mod config;
 mod credential;
 mod db;

@@ -279,16 +279,7 @@ fn register_product(
     signed: &Envelope,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    let product: Product = envelope::verify(signed, &[signing_key(tx, node)?])
-        .map_err(|e| Refusal::invalid("product", guildhall_telemetry::error_chain(&e)))?;
-    let same_department =
-        product.council == *state.council() && product.department == node.department;
-    if !same_department || product.node != *node {
-        return Err(Refusal::invalid(
-            "product",
-            "it is not of this node and its department",
-        ));
-    }
+    let product = own_product(state, tx, node, signed)?;
     check_product(&product, state.config.minimum_group)?;
     let published = admin::published(tx)?;
     if let Some(purpose) = product.purposes.iter().find(|p| !published.contains(p)) {
@@ -344,7 +335,27 @@ fn register_product(
     Ok(log::append(tx, &entry, now)?)
 }
 
-fn datasets(product: &Product) -> BTreeSet<&DatasetName> {
+/// The product that `node` signed, if it is one of its own.
+pub(crate) fn own_product(
+    state: &State,
+    connection: &Connection,
+    node: &PeerId,
+    signed: &Envelope,
+) -> Result<Product, Refusal> {
+    let product: Product = envelope::verify(signed, &[signing_key(connection, node)?])
+        .map_err(|e| Refusal::invalid("product", guildhall_telemetry::error_chain(&e)))?;
+    let same_department =
+        product.council == *state.council() && product.department == node.department;
+    if !same_department || product.node != *node {
+        return Err(Refusal::invalid(
+            "product",
+            "it is not of this node and its department",
+        ));
+    }
+    Ok(product)
+}
+
+pub(crate) fn datasets(product: &Product) -> BTreeSet<&DatasetName> {
     let reads = product.columns.iter().flat_map(|c| &c.reads);
     reads
         .chain(&product.always_reads)

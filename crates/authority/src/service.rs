@@ -95,6 +95,14 @@ impl Authority for Service {
         answer(self.0.lend_keys(&node, request).await)
     }
 
+    async fn lend_for_check(
+        &self,
+        request: Request<wire::LendForCheckRequest>,
+    ) -> Answer<wire::LendForCheckResponse> {
+        let (node, request) = self.admit(request, &[Role::Node])?;
+        answer(self.0.lend_for_check(&node, request).await)
+    }
+
     async fn debit(&self, request: Request<wire::DebitRequest>) -> Answer<wire::DebitResponse> {
         let (node, request) = self.admit(request, &[Role::Node])?;
         answer(self.0.debit(&node, request).await)

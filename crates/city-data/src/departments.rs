@@ -149,7 +149,7 @@ pub fn write(folder: &Path, options: &CityOptions) -> Result<(), CityError> {
 
 const HEAD: &str = "# A made-up city. No person, vehicle or place in it is real.\n\nopen_product = \"northmoor.parking.occupancy\"\n";
 
-const PURPOSES: &str = "[\"transport_planning\", \"air_quality\", \"care_planning\", \"housing_need\", \"development\"]";
+const PURPOSES: &str = "[\"transport_planning\", \"air_quality\", \"care_planning\", \"housing_need\", \"development\", \"product_check\"]";
 
 const ACCOUNTS: &str = include_str!("../templates/accounts.toml");
 const QUESTIONS: &str = include_str!("../templates/questions.toml");

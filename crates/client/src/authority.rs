@@ -254,6 +254,23 @@ impl AuthorityClient {
         .await
     }
 
+    /// Keys for the check of one of our own products, on an officer's leave.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn lend_for_check(
+        &self,
+        wanted: proto::LendForCheckRequest,
+    ) -> Result<proto::LendForCheckResponse, ClientError> {
+        let request = within(wanted, self.deadline);
+        answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().lend_for_check(request),
+        )
+        .await
+    }
+
     /// Charges one question to a privacy budget. After an answer that was lost, ask again: the
     /// same question is charged once.
     ///

@@ -4,7 +4,9 @@ use async_trait::async_trait;
 use guildhall_client::{AuthorityClient, ClientError, Debited};
 use guildhall_keys::Recipient;
 use guildhall_model::{CouncilName, DatasetName};
-use guildhall_proto::authority::v1::{DebitRequest, LendKeysRequest, LendKeysResponse};
+use guildhall_proto::authority::v1::{
+    DebitRequest, LendForCheckRequest, LendForCheckResponse, LendKeysRequest, LendKeysResponse,
+};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_store::Recorded;
 use tonic::Code;
@@ -65,6 +67,11 @@ pub(crate) trait Authority: Send + Sync + std::fmt::Debug {
     /// The column keys that a grant covers.
     async fn lend_keys(&self, request: LendKeysRequest)
     -> Result<LendKeysResponse, AuthorityError>;
+    /// The column keys that the check of a product reads, on an officer's leave.
+    async fn lend_for_check(
+        &self,
+        request: LendForCheckRequest,
+    ) -> Result<LendForCheckResponse, AuthorityError>;
     /// Charges one question to a privacy budget, before it is answered. The same question is
     /// charged once, so a request whose answer was lost can be made again.
     async fn debit(&self, request: DebitRequest) -> Result<Debited, AuthorityError>;
@@ -160,6 +167,16 @@ impl Authority for CouncilAuthority {
             .await
             .map_err(|e| self.fault(e))
     }
+    async fn lend_for_check(
+        &self,
+        request: LendForCheckRequest,
+    ) -> Result<LendForCheckResponse, AuthorityError> {
+        self.client
+            .lend_for_check(request)
+            .await
+            .map_err(|e| self.fault(e))
+    }
+
     async fn debit(&self, request: DebitRequest) -> Result<Debited, AuthorityError> {
         self.client.debit(request).await.map_err(|e| match e {
             ClientError::Refused {

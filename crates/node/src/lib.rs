@@ -14,6 +14,7 @@
 mod admit;
 mod audit;
 mod authority;
+mod check;
 mod config;
 mod datasets;
 mod engine;
@@ -31,6 +32,10 @@ mod wire;
 
 pub use audit::{Log, LogError};
 pub use authority::AuthorityError;
+pub use check::{
+    BoundSurvey, CheckError, Checked, ColumnSurvey, Finding, Gravity, Officer, PairSurvey,
+    PartSurvey, StatisticSurvey, Survey, TableSurvey,
+};
 pub use config::{AuthorityAddress, ConfigError, Limits, NodeConfig};
 pub use datasets::DatasetError;
 pub use enrol::{EnrolError, enrol};

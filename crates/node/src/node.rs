@@ -2,11 +2,14 @@
 
 use crate::audit::{Log, LogError};
 use crate::authority::{Authority, AuthorityError, CouncilAuthority};
+use crate::check::{CheckError, Checked, Checker, Officer};
 use crate::config::NodeConfig;
 use crate::datasets::Datasets;
+use crate::engine::Engine;
 use crate::enrol::make_private_folder;
 use crate::import::{Importer, NodeImportError};
 use crate::publish::{PublishError, Published, Publisher};
+use crate::serve::noise_secret;
 use guildhall_client::{AuthorityClient, ClientError};
 use guildhall_grant::{KeyError, SigningKey};
 use guildhall_identity::{Dialer, Identity, IdentityError, TrustStore, load_signing_key};
@@ -195,16 +198,39 @@ impl Node {
     /// Checks, signs and registers the product in `file`.
     pub async fn publish(&self, file: &Path) -> Result<Published, PublishError> {
         let datasets = self.datasets();
-        let publisher = Publisher {
+        self.publisher(&datasets).publish(file).await
+    }
+
+    /// Checks the product in `file`, without offering it; on its data, too, if an officer gives leave.
+    pub async fn check(
+        &self,
+        file: &Path,
+        officer: Option<&Officer>,
+    ) -> Result<Checked, CheckError> {
+        let datasets = self.datasets();
+        let secret = noise_secret(&self.config.identity_dir())?;
+        let engine = Engine::new(&self.config.limits);
+        let engine = engine.map_err(|source| NodeError::Engine { source })?;
+        let checker = Checker {
+            publisher: self.publisher(&datasets),
+            authority: self.authority.as_ref(),
+            secret: &secret,
+            engine: &engine,
+            log: &self.log,
+        };
+        checker.check(file, officer).await
+    }
+
+    fn publisher<'a>(&'a self, datasets: &'a Datasets) -> Publisher<'a> {
+        Publisher {
             node: self.config.peer(),
             folder: self.config.products_dir(),
             signer: &self.signer,
             authority: self.authority.as_ref(),
-            datasets: &datasets,
+            datasets,
             log: &self.log,
             clock: &self.clock,
-        };
-        publisher.publish(file).await
+        }
     }
 
     pub(crate) fn datasets(&self) -> Datasets {

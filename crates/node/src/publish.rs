@@ -118,6 +118,24 @@ pub struct Published {
     pub unchanged: bool,
 }
 
+/// A product as it would be registered, and what it is made of.
+#[derive(Debug)]
+pub(crate) struct Drafted {
+    pub(crate) product: Product,
+    pub(crate) view: View,
+    pub(crate) datasets: BTreeMap<DatasetName, Arc<SealedDataset>>,
+}
+
+/// The text of a product file, and its name for messages.
+pub(crate) fn read(file: &Path) -> Result<(String, String), PublishError> {
+    let text = std::fs::read_to_string(file).map_err(|source| PublishError::Read {
+        file: file.to_owned(),
+        source,
+    })?;
+    let name = file.file_name().unwrap_or(file.as_os_str());
+    Ok((text, name.to_string_lossy().into_owned()))
+}
+
 /// What publishing needs of a node.
 #[derive(Debug)]
 pub(crate) struct Publisher<'a> {
@@ -132,16 +150,9 @@ pub(crate) struct Publisher<'a> {
 
 impl Publisher<'_> {
     pub(crate) async fn publish(&self, file: &Path) -> Result<Published, PublishError> {
-        let text = std::fs::read_to_string(file).map_err(|source| PublishError::Read {
-            file: file.to_owned(),
-            source,
-        })?;
-        let name = file
-            .file_name()
-            .unwrap_or(file.as_os_str())
-            .to_string_lossy();
+        let (text, name) = read(file)?;
         let draft = Draft::parse(&text, &name)?;
-        let product = self.product(&draft).await?;
+        let product = self.drafted(&draft).await?.product;
         let (product, signed, unchanged) = match self.kept(&product) {
             Some((kept, signed)) => (kept, signed, true),
             None => {
@@ -166,7 +177,7 @@ impl Publisher<'_> {
     }
 
     /// The product that `draft` makes of the datasets as they stand.
-    async fn product(&self, draft: &Draft) -> Result<Product, PublishError> {
+    pub(crate) async fn drafted(&self, draft: &Draft) -> Result<Drafted, PublishError> {
         let mut datasets: BTreeMap<DatasetName, Arc<SealedDataset>> = BTreeMap::new();
         for name in dataset_names(draft)? {
             let opened = self.datasets.current(&name).await;
@@ -195,7 +206,11 @@ impl Publisher<'_> {
             source,
         };
         product.check().map_err(not_whole)?;
-        Ok(product)
+        Ok(Drafted {
+            product,
+            view,
+            datasets,
+        })
     }
 
     fn assemble(

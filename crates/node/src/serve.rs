@@ -155,7 +155,7 @@ impl Node {
 
 /// The secret that released cells are perturbed by, made on the first start. It never changes: another would give
 /// another draw of the same noise, and two draws tell more than one.
-fn noise_secret(dir: &Path) -> Result<NoiseSecret, NodeError> {
+pub(crate) fn noise_secret(dir: &Path) -> Result<NoiseSecret, NodeError> {
     let kept = |source| NodeError::NoiseSecret { source };
     let file = dir.join("noise.key");
     if !file.exists() {

@@ -7,6 +7,7 @@ pub(crate) use authority::FakeAuthority;
 
 use crate::audit::Log;
 use crate::authority::Authority;
+use crate::check::{CheckError, Checked, Checker, Officer};
 use crate::config::Limits;
 use crate::datasets::Datasets;
 use crate::engine::Engine;
@@ -171,6 +172,40 @@ impl TestNode {
             published.product.clone(),
         );
         Ok(published)
+    }
+
+    /// Checks a product file; on its data if `lender` is there to lend keys.
+    pub(crate) async fn check(
+        &self,
+        text: &str,
+        lender: Option<&FakeAuthority>,
+    ) -> Result<Checked, CheckError> {
+        let file = self.folder.path().join("draft.toml");
+        std::fs::write(&file, text).unwrap();
+        let datasets = datasets(self.folder.path(), &self.signer, &self.authority);
+        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        let checker = Checker {
+            publisher: Publisher {
+                node: NODE.parse().unwrap(),
+                folder: self.folder.path().join("products"),
+                signer: &self.signer,
+                authority: self.authority.as_ref(),
+                datasets: &datasets,
+                log: &self.runner.log,
+                clock: &clock,
+            },
+            authority: lender.unwrap_or(&self.authority),
+            secret: &self.runner.secret,
+            engine: &self.runner.engine,
+            log: &self.runner.log,
+        };
+        let officer = Officer {
+            account: "olu".to_owned(),
+            password: "correct horse".to_owned().into(),
+        };
+        checker
+            .check(&file, lender.is_some().then_some(&officer))
+            .await
     }
 
     pub(crate) fn product(&self, name: &str) -> &Product {

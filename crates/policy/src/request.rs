@@ -19,6 +19,8 @@ pub enum Action {
     ReadRows,
     /// Be given cells that passed disclosure control.
     ReadCells,
+    /// Be shown, at the department's own node, what a product would release and withhold. Decided by councils only.
+    CheckProduct,
 }
 
 impl Action {
@@ -38,6 +40,7 @@ impl Action {
             Self::SeeProduct => "SeeProduct",
             Self::ReadRows => "ReadRows",
             Self::ReadCells => "ReadCells",
+            Self::CheckProduct => "CheckProduct",
         }
     }
 }

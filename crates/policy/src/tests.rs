@@ -17,7 +17,14 @@ const CLASSES: [ReleaseClass; 4] = [
     ReleaseClass::Aggregate,
     ReleaseClass::Warranted,
 ];
-const ACTIONS: [Action; 3] = [Action::SeeProduct, Action::ReadRows, Action::ReadCells];
+const ACTIONS: [Action; 4] = [
+    Action::SeeProduct,
+    Action::ReadRows,
+    Action::ReadCells,
+    Action::CheckProduct,
+];
+/// Those that a department's policy is asked about.
+const AT_NODES: &[Action] = &[Action::ReadRows, Action::ReadCells];
 
 #[test]
 fn the_default_policies_decide_as_their_matrix_says() {
@@ -26,7 +33,7 @@ fn the_default_policies_decide_as_their_matrix_says() {
     let now = format!(
         "# The council's default policy\n{}\n# The department's default policy\n{}",
         matrix(&council, &ACTIONS, 4),
-        matrix(&department, &ACTIONS[1..], 2),
+        matrix(&department, AT_NODES, 2),
     );
     let kept = include_str!("../vectors/matrix.txt");
     assert!(
@@ -39,7 +46,7 @@ fn the_default_policies_decide_as_their_matrix_says() {
 /// that is not offered, and for one that is not held.
 fn matrix(set: &Policies, actions: &[Action], askers: usize) -> String {
     let mut out = format!(
-        "{:<34} {:<11} {:<11} {:<11} decision\n",
+        "{:<34} {:<12} {:<11} {:<13} decision\n",
         "principal", "action", "class", "purpose"
     );
     let all = [
@@ -51,7 +58,7 @@ fn matrix(set: &Policies, actions: &[Action], askers: usize) -> String {
     for who in &all[..askers] {
         for action in actions {
             for class in CLASSES {
-                for purpose in ["planning", "unoffered", "unheld"] {
+                for purpose in ["planning", "unoffered", "unheld", "product_check"] {
                     let said = ask(set, who, *action, &subject(class), &why(purpose));
                     let said = match said {
                         Decision::Permit { policies } => {
@@ -65,7 +72,7 @@ fn matrix(set: &Policies, actions: &[Action], askers: usize) -> String {
                     let who = format!("{} ({})", who.principal, roles.join(", "));
                     writeln!(
                         out,
-                        "{who:<34} {:<11} {:<11} {purpose:<11} {said}",
+                        "{who:<34} {:<12} {:<11} {purpose:<13} {said}",
                         action.as_str(),
                         class.as_str()
                     )
@@ -88,7 +95,7 @@ fn what_is_sent_to_cedar_fits_the_schemas() {
         (
             include_str!("../policies/department.cedarschema"),
             Policies::department(DEFAULT_DEPARTMENT_POLICY).unwrap(),
-            &ACTIONS[1..],
+            AT_NODES,
         ),
     ] {
         let (schema, _) = Schema::from_cedarschema_str(schema).unwrap();
@@ -297,7 +304,7 @@ fn asker(name: &str, roles: &[&str]) -> Asker {
             name: name.parse().unwrap(),
         },
         roles: roles.iter().map(|r| (*r).to_owned()).collect(),
-        purposes: purposes(&["planning", "unoffered"]),
+        purposes: purposes(&["planning", "unoffered", "product_check"]),
     }
 }
 

@@ -9,6 +9,7 @@ mod analyst;
 mod at_rest;
 mod bad_input;
 mod bad_statements;
+mod checking;
 mod clients;
 mod door;
 mod faults;

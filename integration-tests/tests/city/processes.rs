@@ -65,6 +65,17 @@ async fn the_files_in_deploy_make_a_council_that_answers() {
     let output = council.sql("development", TRANSPORT);
     assert!(!output.status.success(), "ana does not hold that purpose");
 
+    // What an officer is told of a product before it is offered.
+    let (well, said) = council.check("parking", "sessions", &["--account", "olu"]);
+    assert!(well && said.contains("units: published "), "{said}");
+    let (well, said) = council.check("parking", "sessions", &["--account", "ana"]);
+    assert!(
+        !well && said.contains("help: the account needs the purpose"),
+        "{said}"
+    );
+    let (well, said) = council.check("social_care", "cases", &[]);
+    assert!(well && said.contains("its data was not read"), "{said}");
+
     for role in council.roles() {
         check_folders(&council, role);
         assert_eq!(

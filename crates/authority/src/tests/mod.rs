@@ -2,6 +2,7 @@
 
 mod asking;
 mod budgets;
+mod checking;
 mod crashing;
 mod debiting;
 mod enrolling;

@@ -4,6 +4,7 @@ pub mod analyst;
 pub mod authority;
 pub mod gateway;
 pub mod node;
+pub mod product;
 
 use anyhow::{Context as _, Result};
 use guildhall_identity::EnrolmentCode;
@@ -30,6 +31,14 @@ fn read_code(file: &Path) -> Result<EnrolmentCode> {
             .with_context(|| format!("cannot read `{}`", file.display()))?;
     }
     Ok(text.parse()?)
+}
+
+/// The error with a last line that says what to do about it.
+fn with_help<H: std::fmt::Display>(error: anyhow::Error, help: Option<H>) -> anyhow::Error {
+    match help {
+        Some(help) => anyhow::anyhow!("{error:#}\nhelp: {help}"),
+        None => error,
+    }
 }
 
 /// Resolves when the process is asked to end, by ctrl-C or by its service manager.

@@ -1,6 +1,6 @@
 //! `guildhall node`.
 
-use super::{asked_to_end, clock, read_code};
+use super::{asked_to_end, clock, read_code, with_help};
 use anyhow::Result;
 use clap::Subcommand;
 use guildhall_model::DatasetName;
@@ -150,13 +150,5 @@ async fn publish(node: &Node, file: &Path) -> Result<()> {
             let help = e.help();
             Err(with_help(e.into(), help))
         }
-    }
-}
-
-/// The error with a last line that says what to do about it.
-fn with_help<H: std::fmt::Display>(error: anyhow::Error, help: Option<H>) -> anyhow::Error {
-    match help {
-        Some(help) => anyhow::anyhow!("{error:#}\nhelp: {help}"),
-        None => error,
     }
 }

@@ -12,7 +12,7 @@ use clap::Args;
 use futures::StreamExt as _;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{IsTerminal as _, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// Arguments of `guildhall sql`.
@@ -105,20 +105,26 @@ fn endpoint(args: &SqlArgs) -> Result<Endpoint> {
             .take()
             .filter(|(name, _)| name == account)
             .map(|(_, p)| p);
-        let password = match (&args.password_file, known) {
-            (Some(file), _) => std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read `{}`", file.display()))?
-                .trim_end_matches(['\r', '\n'])
-                .to_owned(),
+        let password = match (args.password_file.as_deref(), known) {
             (None, Some(password)) => password,
-            (None, None) => match std::env::var("GUILDHALL_PASSWORD") {
-                Ok(password) => password,
-                Err(_) => shell::ask_password(account)?,
-            },
+            (file, _) => password_of(account, file)?,
         };
         endpoint.account = Some((account.clone(), password));
     }
     Ok(endpoint)
+}
+
+/// An account's password: from a file, from GUILDHALL_PASSWORD, or asked for on the terminal.
+pub(crate) fn password_of(account: &str, file: Option<&Path>) -> Result<String> {
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read `{}`", file.display()))?;
+        return Ok(text.trim_end_matches(['\r', '\n']).to_owned());
+    }
+    match std::env::var("GUILDHALL_PASSWORD") {
+        Ok(password) => Ok(password),
+        Err(_) => shell::ask_password(account),
+    }
 }
 
 /// How answers are shown.

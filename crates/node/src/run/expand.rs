@@ -1,6 +1,6 @@
 //! An admitted plan over products becomes a plan over this node's own datasets.
 
-use crate::product::{Served, dataset_of};
+use crate::product::{Served, View, dataset_of};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, TableReference};
@@ -9,6 +9,7 @@ use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
 use guildhall_model::{DatasetName, ProductRef};
 use guildhall_plan::profile::product_of;
+use guildhall_store::{LentKeys, SealedDataset, SealedTable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -39,7 +40,29 @@ pub(crate) fn relation(
     name: &TableReference,
     tables: &Tables,
 ) -> Result<LogicalPlan, DataFusionError> {
-    let plan = over(served.view().plan().clone(), tables)?;
+    named(served.view(), name, tables)
+}
+
+/// The relation of `view` over `datasets`, which are read with the keys that are `lent`.
+pub(crate) fn relation_of(
+    view: &View,
+    name: &TableReference,
+    datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>,
+    lent: &LentKeys,
+) -> Result<LogicalPlan, DataFusionError> {
+    let table = |dataset: &Arc<SealedDataset>| -> Arc<dyn TableProvider> {
+        Arc::new(SealedTable::new(Arc::clone(dataset), Arc::clone(lent)).with_view_types())
+    };
+    let tables = datasets.iter().map(|(n, d)| (n.clone(), table(d)));
+    named(view, name, &tables.collect())
+}
+
+fn named(
+    view: &View,
+    name: &TableReference,
+    tables: &Tables,
+) -> Result<LogicalPlan, DataFusionError> {
+    let plan = over(view.plan().clone(), tables)?;
     let columns: Vec<Expr> = (0..plan.schema().fields().len())
         .map(|at| {
             let (qualifier, field) = plan.schema().qualified_field(at);

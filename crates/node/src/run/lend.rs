@@ -1,10 +1,12 @@
 //! Column keys, lent for one grant.
 
 use crate::authority::{Authority, AuthorityError};
+use crate::check::Officer;
 use crate::product::DatasetScan;
+use guildhall_grant::product::Product;
 use guildhall_keys::{ColumnKey, ColumnKeys, EphemeralIdentity, KeyError, KeyName, OpenError};
-use guildhall_model::{DatasetName, Digest};
-use guildhall_proto::authority::v1::{KeyWanted, LendKeysRequest, LentKeys};
+use guildhall_model::{ColumnName, DatasetName, Digest, GrantId};
+use guildhall_proto::authority::v1::{KeyWanted, LendForCheckRequest, LendKeysRequest, LentKeys};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_store::SealedDataset;
 use prost::Message;
@@ -84,8 +86,50 @@ pub(crate) async fn borrow_keys(
         .lend_keys(request)
         .await
         .map_err(|source| LendError::Authority { source })?;
+    opened(&identity, &lent.sealed, names)
+}
+
+/// Borrows the keys of all that `product` reads of `datasets`, on an officer's leave; and the grant that it was
+/// under, which is used up.
+pub(crate) async fn borrow_for_check(
+    authority: &dyn Authority,
+    officer: &Officer,
+    product: &Product,
+    signed: Envelope,
+    datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>,
+) -> Result<(ColumnKeys, GrantId), LendError> {
+    let mut scans: BTreeMap<DatasetName, BTreeSet<ColumnName>> = BTreeMap::new();
+    for read in product.reads_of(product.columns.iter().map(|c| &c.name)) {
+        scans.entry(read.dataset).or_default().insert(read.column);
+    }
+    let scans = scans.into_iter();
+    let scans: Vec<DatasetScan> = scans
+        .map(|(dataset, columns)| DatasetScan { dataset, columns })
+        .collect();
+    let wanted = wanted(&scans, datasets);
+    let names: BTreeSet<KeyName> = wanted.keys().cloned().collect();
+    let identity = EphemeralIdentity::generate();
+    let request = LendForCheckRequest {
+        account: officer.account.clone(),
+        password: officer.password.to_string(),
+        product: Some(signed),
+        ephemeral_recipient: identity.recipient().to_string(),
+        keys: wanted.into_iter().map(to_wire).collect(),
+    };
+    let lent = authority.lend_for_check(request).await;
+    let lent = lent.map_err(|source| LendError::Authority { source })?;
+    let grant = lent.grant.parse().map_err(|_| LendError::Malformed)?;
+    Ok((opened(&identity, &lent.sealed, names)?, grant))
+}
+
+/// The keys of `names`, all of them, as they were sealed to us.
+fn opened(
+    identity: &EphemeralIdentity,
+    sealed: &[u8],
+    names: BTreeSet<KeyName>,
+) -> Result<ColumnKeys, LendError> {
     let opened = identity
-        .open(&lent.sealed)
+        .open(sealed)
         .map_err(|source| LendError::Sealed { source })?;
     let keys = read_keys(&opened)?;
     match names.into_iter().find(|n| keys.get(n).is_none()) {

@@ -23,12 +23,15 @@ mod guarded;
 mod lend;
 mod patterns;
 mod stream;
+mod survey;
 mod total;
 
 pub(crate) use door::{Door, FreshGrant};
-pub(crate) use lend::LendError;
+pub(crate) use expand::relation_of;
+pub(crate) use lend::{LendError, borrow_for_check};
 pub(crate) use patterns::Patterns;
 pub(crate) use stream::{Answer, Turns};
+pub(crate) use survey::Surveyor;
 
 use crate::admit::{AdmittedFragment, Shape, admit};
 use crate::audit::Log;

@@ -8,7 +8,8 @@ use guildhall_keyring::{DatasetIdentity, unwrap};
 use guildhall_keys::{KeyName, Recipient, seal};
 use guildhall_model::{DatasetName, Timestamp};
 use guildhall_proto::authority::v1::{
-    DebitRequest, LendKeysRequest, LendKeysResponse, LentKey, LentKeys,
+    DebitRequest, LendForCheckRequest, LendForCheckResponse, LendKeysRequest, LendKeysResponse,
+    LentKey, LentKeys,
 };
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_store::Recorded;
@@ -159,6 +160,24 @@ impl Authority for FakeAuthority {
         Ok(LendKeysResponse {
             sealed,
             expires_us: i64::MAX,
+        })
+    }
+
+    async fn lend_for_check(
+        &self,
+        request: LendForCheckRequest,
+    ) -> Result<LendForCheckResponse, AuthorityError> {
+        let lent = self
+            .lend_keys(LendKeysRequest {
+                ephemeral_recipient: request.ephemeral_recipient,
+                keys: request.keys,
+                ..LendKeysRequest::default()
+            })
+            .await?;
+        Ok(LendForCheckResponse {
+            sealed: lent.sealed,
+            expires_us: lent.expires_us,
+            grant: "g-check".to_owned(),
         })
     }
 

@@ -21,12 +21,13 @@ use tempfile::TempDir;
 pub(super) const DEADLINE: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_millis(20);
 const PASSWORD: &str = "correct horse battery staple";
-const PURPOSES: [&str; 5] = [
+const PURPOSES: [&str; 6] = [
     "transport_planning",
     "air_quality",
     "care_planning",
     "housing_need",
     "development",
+    "product_check",
 ];
 /// The departments of `deploy/config`, and where their nodes listen.
 pub(super) const NODES: [(&str, u16); 3] =
@@ -81,6 +82,14 @@ impl Council {
             "care_planning",
         ];
         council.feed("authority", &account, PASSWORD);
+        let officer = [
+            "authority",
+            "add-account",
+            "olu",
+            "--purpose",
+            "product_check",
+        ];
+        council.feed("authority", &officer, PASSWORD);
         std::fs::write(council.ca(), council.run("authority", &["authority", "ca"])).unwrap();
         council
     }
@@ -233,6 +242,21 @@ impl Council {
             command.uid(user).gid(user);
         }
         command
+    }
+
+    /// How `guildhall product check` of a department's own product ends, and all that it says.
+    pub(super) fn check(&self, department: &str, product: &str, more: &[&str]) -> (bool, String) {
+        let file = self
+            .raw(department)
+            .join(format!("products/{product}.toml"));
+        let mut command = self.command(department, &["product", "check"]);
+        command
+            .args(more)
+            .arg(file)
+            .env("GUILDHALL_PASSWORD", PASSWORD);
+        let output = command.output().unwrap();
+        let said = [output.stdout, output.stderr].concat();
+        (output.status.success(), String::from_utf8(said).unwrap())
     }
 
     /// A subcommand of `guildhall` with the role's configuration, by the role's user.

@@ -1,0 +1,320 @@
+//! What a product's rows would give under its rules: counted at the node, for the owner's own eyes.
+//!
+//! The tables of cells are those of the cube lane itself, planned, weighed and judged by the same code; every table
+//! of a lattice is computed once, however many lattices it is part of. Beside them there are four passes over the
+//! rows: columns, pairs of dimensions, and what bounds do to units' parts at both ends of the lattice. Memory is the
+//! engine's own bounded pool and [`MOST_CELLS`] cells.
+
+mod numbers;
+mod passes;
+
+use super::cells::{Cells, is_finest};
+use super::facts::{CellFacts, internal};
+use super::total::total;
+use crate::check::{StatisticSurvey, Survey, TableSurvey};
+use crate::engine::Engine;
+use crate::error::RunError;
+use crate::product::View;
+use arrow::array::{Array, RecordBatch};
+use arrow::datatypes::DataType;
+use datafusion::common::{Column, DataFusionError, TableReference};
+use datafusion::logical_expr::{Expr, LogicalPlan};
+use datafusion::physical_plan::execute_stream;
+use futures::StreamExt as _;
+use guildhall_disclosure::{
+    CellFate, CellRule, Coordinate, Cuboid, Facts, Fate, Margins, NoiseSecret, Pattern,
+};
+use guildhall_grant::product::{Dimension, Product};
+use guildhall_model::ColumnName;
+use guildhall_plan::cube::{CubeAgg, CubeAggregate, CubeKey, CubeLevel, CubeQuery, axes};
+use numbers::{column_numbers, encodable};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+/// The most cells that are held at once; a table beyond it is left out.
+const MOST_CELLS: usize = 500_000;
+
+/// A product whose rows can be read, and what they are read with.
+pub(crate) struct Surveyor<'a> {
+    pub(crate) product: &'a Product,
+    pub(crate) view: &'a View,
+    /// The product's relation, its columns named by `name`.
+    pub(crate) relation: LogicalPlan,
+    pub(crate) name: TableReference,
+    pub(crate) secret: &'a NoiseSecret,
+    pub(crate) engine: &'a Engine,
+}
+
+/// The cells of tables that are known, by the levels they are told apart by.
+type Known = HashMap<Vec<CubeLevel>, RecordBatch>;
+
+impl Surveyor<'_> {
+    /// Counts everything.
+    pub(crate) async fn survey(&self) -> Result<Survey, RunError> {
+        let mut survey = self.columns().await?;
+        let dimensions: Vec<&Dimension> = self.product.dimensions.iter().collect();
+        if dimensions.len() > 1 {
+            survey.pairs = self.pairs(&dimensions).await?;
+        }
+        survey.parts.push(self.parts(&[]).await?);
+        if !dimensions.is_empty() {
+            survey.parts.push(self.parts(&dimensions).await?);
+        }
+        survey.units = survey.parts.first().map_or(0, |whole| whole.units);
+        let mut known = Known::new();
+        for keys in tables(&dimensions) {
+            match self.table(&keys, &survey.tables, &mut known).await {
+                Ok(table) => survey.tables.push(table),
+                Err(error) => survey.left_out.push(left_out(&keys, &error)),
+            }
+        }
+        Ok(survey)
+    }
+
+    /// What becomes of the cells of one table.
+    async fn table(
+        &self,
+        keys: &[&Dimension],
+        before: &[TableSurvey],
+        known: &mut Known,
+    ) -> Result<TableSurvey, RunError> {
+        let query = self.query(keys)?;
+        let cells = Cells {
+            query: &query,
+            facts: CellFacts::new(&query, self.product, self.view, &self.name, self.secret)?,
+            axes: axes(&query, self.product).map_err(|_| internal("too many tables at once"))?,
+        };
+        let layout = cells.facts.layout()?;
+        let (cuboids, places) = self.cuboids(&cells, known).await?;
+        let axes = cells.axes();
+        let pattern = Pattern::build(&layout, &axes, &cuboids)?;
+        let finest = cuboids.iter().find(|c| is_finest(&c.levels));
+        let finest = &finest
+            .ok_or_else(|| internal("a lattice without a finest table"))?
+            .cells;
+        let steps = axes.iter().map(|a| a.coarser.first().map_or(0, Vec::len));
+        let mut next = 0_usize;
+        let mut own = Vec::new();
+        for above in steps {
+            own.push(next);
+            next = next.saturating_add(above).saturating_add(1);
+        }
+        let rule = CellRule {
+            facts: layout,
+            first_fact: places,
+            keys: own.clone(),
+            columns: Vec::new(),
+            margins: Margins {
+                pattern: Arc::new(pattern),
+                coordinates: own.iter().map(|at| Coordinate::Column(*at)).collect(),
+            },
+            cell_status: false,
+        };
+        let alone = |column: &ColumnName| {
+            let of = before.iter().find(|t| t.keys == [column.clone()]);
+            of.map_or(1, |t| t.cells)
+        };
+        let firsts = cells.axes.iter().filter_map(|a| a.levels.first());
+        let possible = match keys.len() {
+            1 => finest.num_rows() as u64,
+            _ => firsts
+                .map(|l| alone(&l.column))
+                .fold(1, u64::saturating_mul),
+        };
+        let table = weighed(&rule, finest, self.product)?;
+        Ok(TableSurvey {
+            keys: keys.iter().map(|d| d.column.clone()).collect(),
+            possible,
+            ..table
+        })
+    }
+
+    /// The tables of a lattice, each without what only answers need; and where their facts begin.
+    async fn cuboids(
+        &self,
+        cells: &Cells<'_>,
+        known: &mut Known,
+    ) -> Result<(Vec<Cuboid>, usize), RunError> {
+        let (tables, places, more) = cells.lattice(&self.relation)?;
+        let mut cuboids = Vec::with_capacity(tables.len());
+        for table in tables {
+            let axes = cells.axes.iter().zip(&table.levels);
+            let levels = axes.filter_map(|(axis, level)| axis.levels.get(level.checked_sub(1)?));
+            let key: Vec<CubeLevel> = levels.cloned().collect();
+            let found = match known.get(&key) {
+                Some(found) => found.clone(),
+                None => {
+                    let mut found = self.run(table.plan).await?;
+                    if is_finest(&table.levels) {
+                        let facts = places.saturating_add(more)..found.num_columns();
+                        let kept: Vec<usize> = (0..places).chain(facts).collect();
+                        found = encodable(found.project(&kept))?;
+                    }
+                    known.insert(key, found.clone());
+                    found
+                }
+            };
+            cuboids.push(Cuboid {
+                levels: table.levels,
+                cells: found,
+            });
+        }
+        Ok((cuboids, places))
+    }
+
+    /// Units, rows and the total of every measure by `keys`.
+    fn query(&self, keys: &[&Dimension]) -> Result<CubeQuery, DataFusionError> {
+        let schema = self.view.schema();
+        let keys = keys.iter().map(|d| {
+            let field = schema.field_with_name(d.column.as_str())?;
+            Ok(CubeKey {
+                name: d.column.to_string(),
+                column: d.column.clone(),
+                roll_up: None,
+                data_type: field.data_type().clone(),
+            })
+        });
+        let measures = self.product.measures.iter();
+        let sums = measures.map(|m| CubeAgg::Sum(m.column.clone()));
+        let told = [CubeAgg::CountUnits, CubeAgg::CountRows].into_iter();
+        let aggregates = told.chain(sums).map(|aggregate| CubeAggregate {
+            name: String::new(),
+            aggregate,
+            argument: None,
+            data_type: DataType::Int64,
+        });
+        let unit = self.product.unit.clone();
+        Ok(CubeQuery {
+            product: self.product.product_ref(),
+            unit: unit.ok_or_else(|| internal("a product of cells has no unit"))?,
+            keys: keys.collect::<Result<_, DataFusionError>>()?,
+            filters: Vec::new(),
+            aggregates: aggregates.collect(),
+        })
+    }
+
+    /// Runs a plan, all of it total; gives what it gives as one batch.
+    async fn run(&self, plan: LogicalPlan) -> Result<RecordBatch, RunError> {
+        let plan = total(self.engine.analysed(plan)?)?;
+        let plan = self.engine.optimise(&plan)?;
+        let (physical, context) = self.engine.physical(&plan).await?;
+        let schema = physical.schema();
+        let mut batches = execute_stream(physical, context)?;
+        let (mut all, mut rows) = (Vec::new(), 0_usize);
+        while let Some(batch) = batches.next().await {
+            let batch = batch?;
+            rows = rows.saturating_add(batch.num_rows());
+            if rows > MOST_CELLS {
+                return Err(RunError::TooManyCells { most: MOST_CELLS });
+            }
+            all.push(batch);
+        }
+        encodable(arrow::compute::concat_batches(&schema, &all))
+    }
+
+    fn unit(&self) -> Result<Expr, DataFusionError> {
+        let unit = self.product.unit.as_ref();
+        let unit = unit.ok_or_else(|| internal("a product of cells has no unit"))?;
+        Ok(self.column(unit))
+    }
+
+    fn column(&self, name: &ColumnName) -> Expr {
+        let column = Column::new(Some(self.name.clone()), name.as_str());
+        Expr::Column(column)
+    }
+}
+
+/// Each dimension alone, each two, and all of them.
+fn tables<'a>(dimensions: &[&'a Dimension]) -> Vec<Vec<&'a Dimension>> {
+    let pick = |set: Vec<usize>| {
+        let picked = set.into_iter().filter_map(|at| dimensions.get(at).copied());
+        picked.collect::<Vec<_>>()
+    };
+    let alone = (0..dimensions.len()).map(|at| vec![at]);
+    let mut sets: Vec<_> = alone.chain(twos(dimensions.len())).map(pick).collect();
+    if dimensions.len() > 2 {
+        sets.push(dimensions.to_vec());
+    }
+    sets
+}
+
+fn twos(of: usize) -> Vec<Vec<usize>> {
+    let pairs = (0..of).flat_map(|one| (one.saturating_add(1)..of).map(move |other| [one, other]));
+    pairs.map(Vec::from).collect()
+}
+
+/// A table's cells, judged.
+fn weighed(
+    rule: &CellRule,
+    cells: &RecordBatch,
+    product: &Product,
+) -> Result<TableSurvey, RunError> {
+    let fates = rule.fates(cells)?;
+    let fact = |at: usize| column_numbers(cells.column(rule.first_fact.saturating_add(at)));
+    let units = fact(rule.facts.units.count)?;
+    let rows = rule.facts.totals.first().map(|rows| fact(rows.sum));
+    let rows = rows.transpose()?.unwrap_or_default();
+    let of = |numbers: &[u64], told: &dyn Fn(Fate) -> bool| {
+        let cells = fates.iter().zip(numbers);
+        let told = cells.filter(|(fate, _)| told(fate.units));
+        told.map(|(_, n)| *n).fold(0, u64::saturating_add)
+    };
+    let is = |which: Fate| move |fate: Fate| fate == which;
+    let key = rule.keys.first().map(|at| cells.column(*at));
+    let null_fails = key.filter(|_| rule.keys.len() == 1).is_some_and(|key| {
+        let fails = |fate: Fate| matches!(fate, Fate::FewUnits | Fate::Noise);
+        let mut all = fates.iter().enumerate();
+        all.any(|(row, fate)| key.is_null(row) && fails(fate.units))
+    });
+    Ok(TableSurvey {
+        keys: Vec::new(),
+        cells: cells.num_rows() as u64,
+        possible: 0,
+        units: of(&units, &|_| true),
+        units_told: of(&units, &is(Fate::Published)),
+        rows: of(&rows, &|_| true),
+        rows_told: of(&rows, &is(Fate::Published)),
+        units_for_margins: of(&units, &is(Fate::Margins)),
+        null_fails,
+        statistics: statistics(&rule.facts, &fates, product),
+    })
+}
+
+fn statistics(facts: &Facts, fates: &[CellFate], product: &Product) -> Vec<StatisticSurvey> {
+    let measures = product
+        .measures
+        .iter()
+        .map(|m| format!("sum of {}", m.column));
+    let names = ["units".to_owned(), "rows".to_owned()]
+        .into_iter()
+        .chain(measures);
+    let numbered = names.take(facts.totals.len().saturating_add(1)).enumerate();
+    numbered
+        .map(|(at, name)| {
+            let mut counted = BTreeMap::new();
+            for fate in fates {
+                let told = match at.checked_sub(1) {
+                    None => Some(fate.units),
+                    Some(total) => fate.totals.get(total).copied(),
+                };
+                if let Some(told) = told {
+                    let count: &mut u64 = counted.entry(told).or_default();
+                    *count = count.saturating_add(1);
+                }
+            }
+            StatisticSurvey {
+                name,
+                fates: counted,
+            }
+        })
+        .collect()
+}
+
+fn left_out(keys: &[&Dimension], error: &RunError) -> String {
+    let names: Vec<&str> = keys.iter().map(|d| d.column.as_str()).collect();
+    let why = error.to_string();
+    format!("by {}: {why}", names.join(", "))
+}
+
+#[cfg(test)]
+mod tests;
