@@ -122,6 +122,10 @@ pub struct Measure {
     pub upper: f64,
 }
 
+/// The purpose whose questions are answered from a product's synthetic twin: no data is read for them, and nothing is
+/// debited.
+pub const DEVELOPMENT: &str = "development";
+
 /// The units of `date_trunc` that a roll-up may name.
 pub const DATE_TRUNC_UNITS: [&str; 6] = ["hour", "day", "week", "month", "quarter", "year"];
 
@@ -158,6 +162,15 @@ impl Product {
     #[must_use]
     pub fn budget(&self, purpose: &Purpose) -> Option<&Budget> {
         self.budgets.iter().find(|b| b.purpose == *purpose)
+    }
+
+    /// The budget on whose terms a free question for `purpose` is answered. For [`DEVELOPMENT`], which is charged
+    /// nothing, that is the first one if it has none of its own, so that a twin answers as its product would.
+    #[must_use]
+    pub fn terms(&self, purpose: &Purpose) -> Option<&Budget> {
+        let stand_in = self.budgets.first();
+        let stand_in = stand_in.filter(|_| purpose.as_str() == DEVELOPMENT);
+        self.budget(purpose).or(stand_in)
     }
 
     /// The dataset columns that a question over `columns` reads: theirs, those of the dimensions that they lie within,

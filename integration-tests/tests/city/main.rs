@@ -21,6 +21,7 @@ mod real_data;
 mod release;
 mod rogue;
 mod same;
+mod twins;
 
 use guildhall_integration_tests::venv;
 use std::path::Path;

@@ -292,7 +292,7 @@ fn classify(
         if reads.len() > 1 {
             return Err(AdmissionError::Mixed { product });
         }
-        return match lane(&plan, private, private.budget(purpose)) {
+        return match lane(&plan, private, private.terms(purpose)) {
             Ok(Lane::Cube(query)) if query.product == product => Ok(Shape::Cells(query)),
             Ok(Lane::AdHoc(query)) if query.cells().product == product => Ok(Shape::AdHoc(query)),
             Ok(_) => Err(AdmissionError::Mixed { product }),

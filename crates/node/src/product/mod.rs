@@ -5,6 +5,7 @@ mod file;
 mod lineage;
 mod origin;
 mod shelf;
+mod twin;
 mod types;
 mod view;
 
@@ -13,7 +14,7 @@ pub(crate) use file::tests::SESSIONS;
 pub use file::{ColumnDraft, Draft, ProductError};
 pub(crate) use lineage::{DatasetScan, Lineage, dataset_of, lineage, scans};
 pub(crate) use origin::origin;
-pub(crate) use shelf::{Products, Served, ShelfError};
+pub(crate) use shelf::{Products, Rows, Served, ShelfError};
 pub(crate) use shelf::{definition_file, envelope_file};
 pub(crate) use types::{plain_type, read_schema};
 pub(crate) use view::{View, dataset_names, plan_view};

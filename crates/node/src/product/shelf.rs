@@ -6,14 +6,16 @@
 //! ```
 
 use super::file::{Draft, ProductError};
+use super::twin::{Twin, registered_schema};
 use super::types::read_schema;
 use super::view::{View, dataset_names, plan_view};
 use crate::datasets::{DatasetError, Datasets};
-use guildhall_grant::product::Product;
+use datafusion::common::DataFusionError;
+use guildhall_grant::product::{Column, DatasetColumn, Product};
 use guildhall_grant::{EnvelopeError, VerifyingKey, envelope};
-use guildhall_model::{DatasetName, Digest, ProductName};
+use guildhall_model::{ColumnName, DatasetName, Digest, ProductName};
 use guildhall_store::SealedDataset;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
@@ -45,6 +47,13 @@ pub(crate) enum ShelfError {
         #[source]
         source: ProductError,
     },
+    /// What is registered of it makes no twin.
+    #[error("product `{name}` has no synthetic twin")]
+    Twin {
+        name: ProductName,
+        #[source]
+        source: DataFusionError,
+    },
     /// A dataset cannot be opened.
     #[error("product `{name}` lacks a dataset")]
     Dataset {
@@ -54,13 +63,24 @@ pub(crate) enum ShelfError {
     },
 }
 
-/// A product over its datasets, ready to be asked.
+/// A product over its rows, ready to be asked.
 #[derive(Debug)]
 pub(crate) struct Served {
     product: Product,
     view: View,
-    datasets: BTreeMap<DatasetName, Arc<SealedDataset>>,
+    rows: Rows,
 }
+
+/// Where the rows of a served product come from.
+#[derive(Debug)]
+pub(crate) enum Rows {
+    /// Its datasets, as they stand.
+    Sealed(BTreeMap<DatasetName, Arc<SealedDataset>>),
+    /// Its synthetic twin, under the name that the view has for it: there is no dataset behind it, and no key.
+    Made(DatasetName, Twin),
+}
+
+static NO_DATASETS: BTreeMap<DatasetName, Arc<SealedDataset>> = BTreeMap::new();
 
 impl Served {
     /// What was registered.
@@ -73,9 +93,46 @@ impl Served {
         &self.view
     }
 
-    /// The datasets that the view names, as they stand.
+    /// The datasets that the view names, as they stand; a twin has none.
     pub(crate) fn datasets(&self) -> &BTreeMap<DatasetName, Arc<SealedDataset>> {
-        &self.datasets
+        match &self.rows {
+            Rows::Sealed(datasets) => datasets,
+            Rows::Made(..) => &NO_DATASETS,
+        }
+    }
+
+    /// Where its rows come from.
+    pub(crate) fn rows(&self) -> &Rows {
+        &self.rows
+    }
+
+    /// The synthetic twin of `product`, made of what is registered of it.
+    fn twin(product: &Product) -> Result<Self, DataFusionError> {
+        let schema = registered_schema(product)?;
+        let name: DatasetName = product
+            .name
+            .as_str()
+            .parse()
+            .map_err(|e| DataFusionError::External(Box::new(e)))?;
+        let reads = |column: &ColumnName| {
+            let (dataset, column) = (name.clone(), column.clone());
+            BTreeSet::from([DatasetColumn { dataset, column }])
+        };
+        let columns = product.columns.iter().map(|c| Column {
+            reads: reads(&c.name),
+            ..c.clone()
+        });
+        Ok(Self {
+            view: View::of_table(&name, &schema)?,
+            rows: Rows::Made(name.clone(), Twin::of(product, &schema)?),
+            product: Product {
+                columns: columns.collect(),
+                always_reads: BTreeSet::new(),
+                // Invariant: what is known of a twin, and its noise, is never taken for its product's.
+                definition: twin_of(&product.definition),
+                ..product.clone()
+            },
+        })
     }
 }
 
@@ -104,6 +161,7 @@ pub(crate) struct Products {
     datasets: Arc<Datasets>,
     definitions: Mutex<BTreeMap<Key, Arc<Definition>>>,
     served: Mutex<BTreeMap<Key, Arc<Served>>>,
+    twins: Mutex<BTreeMap<Key, Arc<Served>>>,
 }
 
 impl Products {
@@ -115,7 +173,26 @@ impl Products {
             datasets,
             definitions: Mutex::default(),
             served: Mutex::default(),
+            twins: Mutex::default(),
         }
+    }
+
+    /// A product's synthetic twin. No dataset is opened, and the authority is not asked.
+    pub(crate) fn twin(&self, name: &ProductName, version: u32) -> Result<Arc<Served>, ShelfError> {
+        let product = &self.definition(name, version)?.product;
+        let key = (name.clone(), version);
+        let cached = lock(&self.twins).get(&key).cloned();
+        let made = |twin: &Arc<Served>| twin.product.definition == twin_of(&product.definition);
+        if let Some(twin) = cached.filter(made) {
+            return Ok(twin);
+        }
+        let twin = Served::twin(product).map_err(|source| ShelfError::Twin {
+            name: name.clone(),
+            source,
+        })?;
+        let twin = Arc::new(twin);
+        lock(&self.twins).insert(key, Arc::clone(&twin));
+        Ok(twin)
     }
 
     /// A product over its datasets as they stand now.
@@ -172,7 +249,7 @@ impl Products {
         Ok(Served {
             product: definition.product.clone(),
             view,
-            datasets,
+            rows: Rows::Sealed(datasets),
         })
     }
 
@@ -250,13 +327,19 @@ fn is_same(
     definition: &Definition,
     datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>,
 ) -> bool {
+    let known = served.datasets();
     served.product == definition.product
-        && served.datasets.len() == datasets.len()
-        && served
-            .datasets
+        && known.len() == datasets.len()
+        && known
             .values()
             .zip(datasets.values())
             .all(|(a, b)| Arc::ptr_eq(a, b))
+}
+
+/// The definition of the twin of a product of that definition.
+fn twin_of(definition: &Digest) -> Digest {
+    let text: Vec<u8> = [b"guildhall twin 1".as_slice(), definition.as_bytes()].concat();
+    Digest::of(&text)
 }
 
 /// Where the signed envelope of a version lies.

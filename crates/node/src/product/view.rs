@@ -9,6 +9,7 @@ use datafusion::catalog::{
     TableProvider,
 };
 use datafusion::common::{Column, DataFusionError, TableReference};
+use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::SQLOptions;
 use datafusion::logical_expr::{
@@ -38,6 +39,15 @@ pub(crate) struct View {
 }
 
 impl View {
+    /// A view of one table of that name, all of it.
+    pub(crate) fn of_table(
+        name: &DatasetName,
+        columns: &SchemaRef,
+    ) -> Result<Self, DataFusionError> {
+        let table = provider_as_source(Arc::new(Shelf(Arc::clone(columns))));
+        finish(LogicalPlanBuilder::scan(TableReference::bare(name.as_str()), table, None)?.build()?)
+    }
+
     /// The relation, over tables named by [`dataset_of`] that cannot be scanned.
     pub(crate) fn plan(&self) -> &LogicalPlan {
         &self.plan

@@ -1,10 +1,10 @@
 //! An admitted plan over products becomes a plan over this node's own datasets.
 
-use crate::product::{Served, View, dataset_of};
+use crate::product::{Rows, Served, View, dataset_of};
 use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, DataFusionError, TableReference};
-use datafusion::datasource::provider_as_source;
+use datafusion::datasource::{MemTable, provider_as_source};
 use datafusion::logical_expr::utils::conjunction;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, TableScan};
 use guildhall_model::{DatasetName, ProductRef};
@@ -43,6 +43,33 @@ pub(crate) fn relation(
     named(served.view(), name, tables)
 }
 
+/// The tables of `served`: their datasets, to be read with the keys that are `lent`, or the rows of their twins.
+pub(crate) fn tables<'a>(
+    served: impl Iterator<Item = &'a Arc<Served>>,
+    lent: &LentKeys,
+) -> Result<Tables, DataFusionError> {
+    let mut tables = Tables::new();
+    for product in served {
+        match product.rows() {
+            Rows::Sealed(datasets) => tables.extend(sealed(datasets, lent)),
+            Rows::Made(name, twin) => {
+                let rows = twin.rows();
+                let made = MemTable::try_new(rows.schema(), vec![vec![rows.clone()]])?;
+                tables.insert(name.clone(), Arc::new(made));
+            }
+        }
+    }
+    Ok(tables)
+}
+
+fn sealed(datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>, lent: &LentKeys) -> Tables {
+    let table = |dataset: &Arc<SealedDataset>| -> Arc<dyn TableProvider> {
+        Arc::new(SealedTable::new(Arc::clone(dataset), Arc::clone(lent)).with_view_types())
+    };
+    let tables = datasets.iter().map(|(n, d)| (n.clone(), table(d)));
+    tables.collect()
+}
+
 /// The relation of `view` over `datasets`, which are read with the keys that are `lent`.
 pub(crate) fn relation_of(
     view: &View,
@@ -50,11 +77,7 @@ pub(crate) fn relation_of(
     datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>,
     lent: &LentKeys,
 ) -> Result<LogicalPlan, DataFusionError> {
-    let table = |dataset: &Arc<SealedDataset>| -> Arc<dyn TableProvider> {
-        Arc::new(SealedTable::new(Arc::clone(dataset), Arc::clone(lent)).with_view_types())
-    };
-    let tables = datasets.iter().map(|(n, d)| (n.clone(), table(d)));
-    named(view, name, &tables.collect())
+    named(view, name, &sealed(datasets, lent))
 }
 
 fn named(

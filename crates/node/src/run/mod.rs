@@ -38,21 +38,21 @@ use crate::audit::Log;
 use crate::authority::Authority;
 use crate::engine::Engine;
 use crate::error::{Privacy, RunError};
-use crate::product::{Products, Served, ShelfError, View, scans};
+use crate::product::{Products, Rows, Served, ShelfError, View, scans};
 use arrow::array::RecordBatch;
-use datafusion::catalog::TableProvider;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::execute_stream;
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
 use guildhall_disclosure::{CellRule, Gate, NoiseSecret, Rule};
-use guildhall_model::{Digest, PeerId, Role, SharedClock};
+use guildhall_grant::product::DEVELOPMENT;
+use guildhall_model::{DatasetName, Digest, PeerId, Role, SharedClock};
 use guildhall_plan::adhoc::AdHocQuery;
 use guildhall_plan::cube::{CubeQuery, axes};
 use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
 use guildhall_proto::authority::v1::DebitRequest;
 use guildhall_proto::node::v1::RunRequest;
-use guildhall_store::{LentKeys, SealedDataset, SealedTable};
+use guildhall_store::{LentKeys, SealedDataset};
 use patterns::{Lattice, PatternKey};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -154,12 +154,16 @@ impl Runner {
     /// The products of the grant, at the versions that it names.
     async fn serve(&self, grant: &FreshGrant) -> Result<Vec<Arc<Served>>, RunError> {
         let mut served = Vec::new();
+        // Invariant: for this purpose no dataset is opened, so there is none that could be read.
+        let made_up = grant.purpose.as_str() == DEVELOPMENT;
         for granted in &grant.products {
-            let product = if granted.department == self.door.node().department {
-                self.products.serve(&granted.product, granted.version).await
-            } else {
+            let product = if granted.department != self.door.node().department {
                 let (name, version) = (granted.product.clone(), granted.version);
                 Err(ShelfError::NoSuchProduct { name, version })
+            } else if made_up {
+                self.products.twin(&granted.product, granted.version)
+            } else {
+                self.products.serve(&granted.product, granted.version).await
             };
             served.push(product.map_err(|source| RunError::Shelf { source })?);
         }
@@ -214,19 +218,7 @@ impl Runner {
     fn plan(&self, permitted: Permitted, cell_status: bool) -> Result<Planned, RunError> {
         let Permitted(admitted) = permitted;
         let lent = LentKeys::default();
-        let datasets: BTreeMap<_, Arc<SealedDataset>> = admitted
-            .products()
-            .values()
-            .flat_map(|s| s.datasets().clone())
-            .collect();
-        let tables: expand::Tables = datasets
-            .iter()
-            .map(|(name, dataset)| {
-                let table =
-                    SealedTable::new(Arc::clone(dataset), Arc::clone(&lent)).with_view_types();
-                (name.clone(), Arc::new(table) as Arc<dyn TableProvider>)
-            })
-            .collect();
+        let tables = expand::tables(admitted.products().values(), &lent)?;
         let work = match admitted.shape() {
             Shape::Rows(plan) => {
                 let mut plan = expand::expand(plan.clone(), admitted.products(), &tables)?;
@@ -249,8 +241,7 @@ impl Runner {
         Ok(Planned {
             grant: admitted.grant().clone(),
             work,
-            datasets,
-            lent,
+            source: Source::of(admitted.products().values(), lent),
         })
     }
 
@@ -275,7 +266,13 @@ impl Runner {
         let relation = expand::relation(served, &name, tables)?;
         let cells = cells::Cells {
             query,
-            facts: facts::CellFacts::new(query, product, served.view(), &name, &self.secret)?,
+            facts: facts::CellFacts::new(
+                query,
+                product,
+                served.view(),
+                &name,
+                &self.secret_for(served),
+            )?,
             axes: axes(query, product)
                 .map_err(|_| facts::internal("an admitted question lies in no lattice"))?,
         };
@@ -312,7 +309,7 @@ impl Runner {
         let served = admitted.products().get(of);
         let served = served.ok_or_else(|| facts::internal("no such product"))?;
         let product = served.product();
-        let budget = product.budget(&admitted.grant().purpose);
+        let budget = product.terms(&admitted.grant().purpose);
         let name = TableReference::full(
             of.council.as_str(),
             of.department.as_str(),
@@ -325,7 +322,7 @@ impl Runner {
                 product,
                 served.view(),
                 &name,
-                &self.secret,
+                &self.secret_for(served),
             )?,
             budget: budget.ok_or_else(|| facts::internal("an admitted question has a budget"))?,
             cell_status,
@@ -334,11 +331,20 @@ impl Runner {
         asked.planned(relation, served.datasets(), &self.engine)
     }
 
-    /// Charges a free question to its budget; the cube's cost nothing.
+    /// The secret that cells of a product are perturbed by. A twin's is none: the node's own draws are for data alone.
+    fn secret_for(&self, served: &Served) -> NoiseSecret {
+        match served.rows() {
+            Rows::Sealed(_) => self.secret.clone(),
+            Rows::Made(..) => NoiseSecret::from_bytes(*served.product().definition.as_bytes()),
+        }
+    }
+
+    /// Charges a free question to its budget; the cube's cost nothing, and a twin's have nothing to be charged for.
     ///
     /// Invariant: no key of a free question is asked for before this. What is debited is never given back.
     async fn debit(&self, planned: Planned, peer: &PeerId) -> Result<Paid, RunError> {
-        let PlannedWork::AdHoc(work) = &planned.work else {
+        let (PlannedWork::AdHoc(work), Source::Sealed { .. }) = (&planned.work, &planned.source)
+        else {
             return Ok(Paid(planned));
         };
         let (grant, charge) = (&planned.grant, &work.charge);
@@ -373,9 +379,16 @@ impl Runner {
         let Paid(Planned {
             grant,
             work,
-            datasets,
-            lent,
+            source,
         }) = paid;
+        let Source::Sealed { datasets, lent } = source else {
+            let made_up = true;
+            return Ok(Keyed {
+                grant,
+                work,
+                made_up,
+            });
+        };
         let mut read = Vec::new();
         for plan in work.plans() {
             read.extend(scans(plan)?);
@@ -391,12 +404,21 @@ impl Runner {
         .map_err(|source| RunError::Keys { source })?;
         // The cell is fresh: nobody else can have set it.
         let _ = lent.set(keys);
-        Ok(Keyed { grant, work })
+        let made_up = false;
+        Ok(Keyed {
+            grant,
+            work,
+            made_up,
+        })
     }
 
     /// Starts the work; what it releases comes out of the answer.
     async fn start(&self, keyed: Keyed, turn: stream::Turn) -> Result<Answer, RunError> {
-        let Keyed { grant, work } = keyed;
+        let Keyed {
+            grant,
+            work,
+            made_up,
+        } = keyed;
         let (fragment, longest) = (grant.fragment, self.longest);
         let (rows, gate, privacy) = match work {
             PlannedWork::Rows(plan) => {
@@ -411,6 +433,7 @@ impl Runner {
                     fragment,
                     longest,
                     turn,
+                    made_up,
                 };
                 return Ok(whole.start());
             }
@@ -427,6 +450,7 @@ impl Runner {
             fragment,
             longest,
             turn,
+            made_up,
         };
         Ok(work.start())
     }
@@ -503,8 +527,32 @@ struct Permitted(AdmittedFragment);
 struct Planned {
     grant: FreshGrant,
     work: PlannedWork,
-    datasets: BTreeMap<guildhall_model::DatasetName, Arc<SealedDataset>>,
-    lent: LentKeys,
+    source: Source,
+}
+
+/// What a plan reads.
+enum Source {
+    /// Datasets at rest, with keys that are lent for it.
+    Sealed {
+        datasets: BTreeMap<DatasetName, Arc<SealedDataset>>,
+        lent: LentKeys,
+    },
+    /// Synthetic twins: there is nothing to lend, and nothing to charge for.
+    Made,
+}
+
+impl Source {
+    fn of<'a>(served: impl Iterator<Item = &'a Arc<Served>>, lent: LentKeys) -> Self {
+        let (mut datasets, mut made) = (BTreeMap::new(), true);
+        for product in served {
+            made &= matches!(product.rows(), Rows::Made(..));
+            datasets.extend(product.datasets().clone());
+        }
+        match made {
+            true => Self::Made,
+            false => Self::Sealed { datasets, lent },
+        }
+    }
 }
 
 /// A plan whose cost, if it has one, is debited.
@@ -514,6 +562,8 @@ struct Paid(Planned);
 struct Keyed {
     grant: FreshGrant,
     work: PlannedWork,
+    /// Whether its rows are a twin's.
+    made_up: bool,
 }
 
 /// What is to be run.
@@ -558,3 +608,5 @@ impl PlannedWork {
 mod adhoc_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod twin_tests;

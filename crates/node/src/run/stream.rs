@@ -15,6 +15,7 @@ use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use guildhall_disclosure::{CellRule, Gate, Rule};
 use guildhall_model::Digest;
+use guildhall_plan::planner::synthetic;
 use guildhall_proto::node::v1::ArrowMessage;
 use guildhall_telemetry::spawn;
 use std::pin::Pin;
@@ -74,6 +75,8 @@ pub(crate) struct Work {
     pub(crate) fragment: Digest,
     pub(crate) longest: Duration,
     pub(crate) turn: Turn,
+    /// Whether the rows are a twin's, which the answer then says.
+    pub(crate) made_up: bool,
 }
 
 impl Work {
@@ -86,10 +89,11 @@ impl Work {
             fragment,
             longest,
             turn,
+            made_up,
         } = self;
         let (batches, computed) = mpsc::channel(BATCHES_AHEAD);
         let (messages, answer) = mpsc::channel(MESSAGES_AHEAD);
-        let (encoder, first) = Encoder::new(&gate.schema());
+        let (encoder, first) = Encoder::new(&told(&gate.schema(), made_up));
         // There is room for it: the channel is new.
         let _ = messages.try_send(Ok(Part::Message(first)));
         spawn(compute(rows, batches, longest, turn));
@@ -112,6 +116,8 @@ pub(crate) struct Whole {
     pub(crate) fragment: Digest,
     pub(crate) longest: Duration,
     pub(crate) turn: Turn,
+    /// Whether the cells are a twin's, which the answer then says.
+    pub(crate) made_up: bool,
 }
 
 impl Whole {
@@ -124,9 +130,10 @@ impl Whole {
             fragment,
             longest,
             turn,
+            made_up,
         } = self;
         let (messages, answer) = mpsc::channel(MESSAGES_AHEAD);
-        let (encoder, first) = Encoder::new(&schema);
+        let (encoder, first) = Encoder::new(&told(&schema, made_up));
         // There is room for it: the channel is new.
         let _ = messages.try_send(Ok(Part::Message(first)));
         spawn(async move {
@@ -150,6 +157,14 @@ impl Whole {
             end(sent, Privacy::Cells, &fragment, &messages).await;
         });
         Answer::of(answer, fragment, Privacy::Cells)
+    }
+}
+
+/// What an answer of that shape says of itself.
+fn told(schema: &SchemaRef, made_up: bool) -> SchemaRef {
+    match made_up {
+        true => synthetic(schema),
+        false => Arc::clone(schema),
     }
 }
 

@@ -14,7 +14,7 @@ use datafusion::catalog::{CatalogProvider, TableProvider};
 use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
-use guildhall_grant::product::{Budget, Product};
+use guildhall_grant::product::{Budget, DEVELOPMENT, Product};
 use guildhall_model::{ProductRef, Purpose, ReleaseClass};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -98,6 +98,7 @@ pub struct Catalogue {
     products: BTreeMap<ProductRef, Arc<CatalogueProduct>>,
     tables: Vec<CatalogueTable>,
     catalogs: Arc<providers::Catalogs>,
+    synthetic: bool,
 }
 
 impl Catalogue {
@@ -109,7 +110,7 @@ impl Catalogue {
         let mut products = BTreeMap::new();
         for Offer { product, address } in offers {
             let schema = read_schema(&product)?;
-            let budget = purpose.and_then(|p| product.budget(p)).cloned();
+            let budget = purpose.and_then(|p| product.terms(p)).cloned();
             products.insert(
                 product.product_ref(),
                 Arc::new(CatalogueProduct {
@@ -192,12 +193,19 @@ impl Catalogue {
             products,
             tables,
             catalogs: Arc::new(catalogs.build()),
+            synthetic: purpose.is_some_and(|p| p.as_str() == DEVELOPMENT),
         })
     }
 
     /// A catalogue of nothing but [`INFORMATION_SCHEMA`] and the tables about the asker.
     pub fn empty() -> Result<Self, PlanError> {
         Self::new([], None)
+    }
+
+    /// Whether its questions are answered from synthetic twins.
+    #[must_use]
+    pub fn is_synthetic(&self) -> bool {
+        self.synthetic
     }
 
     /// The product of that name.

@@ -16,12 +16,12 @@ mod wire;
 
 pub use error::{PlanError, PlanErrorKind};
 pub use query::{ExecuteLimits, QueryPlan};
-pub use wire::{METADATA_PREFIX, wire_schema};
+pub use wire::{METADATA_PREFIX, SYNTHETIC, synthetic, wire_schema};
 
 pub(crate) use estimate::{Rows, rows};
 pub(crate) use wire::{cast_batch, cast_stream};
 
-use crate::catalogue::{CITY, Catalogue};
+use crate::catalogue::{CITY, Catalogue, INFORMATION_SCHEMA};
 use crate::guard::GuardedStatement;
 use crate::privacy::{self, Privacy, privacy_schema};
 use crate::profile::{self, Stage};
@@ -29,7 +29,7 @@ use crate::projections::Projections;
 use crate::{cut, explain, session, split};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::ParamValues;
-use datafusion::common::tree_node::Transformed;
+use datafusion::common::tree_node::{Transformed, TreeNodeRecursion};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::LogicalPlan;
@@ -240,8 +240,9 @@ impl Work {
         let schema = if has_parameters {
             let analysed = self.analysed(planned, &literals)?;
             // Whether cells are offered may hang on the values; the schema does not.
-            let told = private::taken_out(analysed.clone(), &self.state, false).unwrap_or(analysed);
-            wire_schema(told.schema().as_arrow())
+            let told = private::taken_out(analysed.clone(), &self.state, false);
+            let told = told.as_ref().unwrap_or(&analysed);
+            self.told(&analysed, told.schema().as_arrow())
         } else {
             // A wrong statement is told here, where a driver asks first.
             self.fragmented(planned, &literals, deadline)?.1
@@ -364,8 +365,8 @@ impl Work {
     ) -> Result<(LogicalPlan, SchemaRef), PlanError> {
         let failed = |e| PlanError::planning(e, literals);
         let analysed = self.analysed(planned, literals)?;
-        let plan = private::taken_out(analysed, &self.state, self.cell_status)?;
-        let schema = wire_schema(plan.schema().as_arrow());
+        let plan = private::taken_out(analysed.clone(), &self.state, self.cell_status)?;
+        let schema = self.told(&analysed, plan.schema().as_arrow());
         let plan = self.optimised(plan, deadline).map_err(failed)?;
         deadline.check()?;
         let plan = if cut::owner(&plan) == cut::Owner::Gateway {
@@ -375,6 +376,15 @@ impl Work {
         };
         deadline.check()?;
         Ok((cut::cut(plan, &self.state)?, schema))
+    }
+
+    /// What a client is told of the columns of `plan`: whether their rows are synthetic, too.
+    fn told(&self, plan: &LogicalPlan, columns: &Schema) -> SchemaRef {
+        let told = wire_schema(columns);
+        match self.catalogue.is_synthetic() && reads_products(plan) {
+            true => synthetic(&told),
+            false => told,
+        }
     }
 
     fn optimised(&self, plan: LogicalPlan, deadline: Deadline) -> EngineResult<LogicalPlan> {
@@ -417,6 +427,18 @@ impl OptimizerRule for InTime {
         self.0.check().map_err(DataFusionError::from)?;
         Ok(Transformed::no(plan))
     }
+}
+
+/// Whether any table of `plan` is a product's, and not of the information schema.
+fn reads_products(plan: &LogicalPlan) -> bool {
+    let mut reads = false;
+    let visited = plan.apply_with_subqueries(|node| {
+        if let LogicalPlan::TableScan(scan) = node {
+            reads |= scan.table_name.schema() != Some(INFORMATION_SCHEMA);
+        }
+        Ok(TreeNodeRecursion::Continue)
+    });
+    reads || visited.is_err()
 }
 
 #[cfg(test)]

@@ -22,6 +22,20 @@ pub fn wire_schema(schema: &Schema) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
+/// The rule of columns whose rows are synthetic: made up of what products declare, for the purpose of development.
+pub const SYNTHETIC: &str = "synthetic";
+
+/// The same columns, each of which says that its rows are synthetic.
+#[must_use]
+pub fn synthetic(schema: &Schema) -> SchemaRef {
+    let fields = schema.fields().iter().map(|field| {
+        let mut metadata = field.metadata().clone();
+        metadata.insert(format!("{METADATA_PREFIX}rule"), SYNTHETIC.to_owned());
+        field.as_ref().clone().with_metadata(metadata)
+    });
+    Arc::new(Schema::new(fields.collect::<Vec<_>>()))
+}
+
 fn wire_field(field: &FieldRef) -> FieldRef {
     let metadata = field
         .metadata()
@@ -103,6 +117,21 @@ mod tests {
         assert_eq!(field.data_type(), &DataType::Utf8);
         assert!(field.is_nullable());
         assert_eq!(field.metadata().len(), 1);
+    }
+
+    #[test]
+    fn synthetic_columns_say_so_and_lose_nothing_else() {
+        let metadata = [
+            ("guildhall.rule".to_owned(), "x".to_owned()),
+            ("guildhall.error_bound".into(), "none".into()),
+        ];
+        let of_cells = Field::new("n", DataType::Int64, true).with_metadata(metadata.into());
+        let plain = Field::new("m", DataType::Int64, true);
+        let told = synthetic(&Schema::new(vec![of_cells, plain]));
+        for field in told.fields() {
+            assert_eq!(field.metadata()["guildhall.rule"], SYNTHETIC);
+        }
+        assert_eq!(told.field(0).metadata()["guildhall.error_bound"], "none");
     }
 
     #[test]
