@@ -98,13 +98,14 @@ async fn a_draft_is_weighed_on_its_data_with_an_officers_leave_and_with_no_one_e
     let checked = check(&city, Some(&officer(&city, "olu"))).await.unwrap();
     let survey = checked.survey.as_ref().unwrap();
     assert!(survey.rows > 500 && survey.units > 100, "{survey:?}");
-    assert_eq!(survey.tables.len(), 7 - survey.left_out.len(), "{survey:?}");
+    assert_eq!(survey.tables.len(), 9 - survey.left_out.len(), "{survey:?}");
     let found = rules(&checked);
     for rule in [
         "levels-do-not-nest",
         "undeclared-within",
         "bounds-too-wide",
         "mostly-empty",
+        "mostly-withheld",
     ] {
         assert!(found.contains(&rule), "{rule} is not among {found:?}");
     }

@@ -3,11 +3,14 @@
 //! Some of it shows in the product file ([`of_file`]), some only on the data ([`of_data`]). A finding names its
 //! rule, the columns at fault and a remedy; it holds no value of any row.
 
+mod names;
+
 use super::survey::{BoundSurvey, PairSurvey, PartSurvey, Survey, TableSurvey, share};
 use guildhall_disclosure::{Axis, Fate};
 use guildhall_grant::product::{Measure, Product};
-use guildhall_model::{ColumnClass, ColumnName, ReleaseClass};
+use guildhall_model::{ColumnClass, ColumnName};
 use guildhall_plan::cube::{AxisPlace, CubeAxis, CubeLevel};
+use names::is_identifier;
 use std::fmt;
 
 /// How much a finding weighs.
@@ -52,38 +55,6 @@ impl fmt::Display for Finding {
     }
 }
 
-/// Names of columns that are about a person, whatever the product.
-const PERSONAL: [&str; 15] = [
-    "nhs",
-    "nino",
-    "email",
-    "phone",
-    "mobile",
-    "vrm",
-    "passport",
-    "dob",
-    "birth",
-    "surname",
-    "forename",
-    "firstname",
-    "lastname",
-    "fullname",
-    "iban",
-];
-/// Names of columns that single out a household, a thing or a case.
-const IDENTIFYING: [&str; 10] = [
-    "id",
-    "uprn",
-    "uuid",
-    "postcode",
-    "address",
-    "account",
-    "reference",
-    "ref",
-    "serial",
-    "plate",
-];
-
 /// A column of as many values as this share of its rows tells rows apart.
 const NEAR_UNIQUE: f64 = 0.8;
 /// Of fewer rows than this nothing can be said.
@@ -100,6 +71,8 @@ const NOBODYS: f64 = 0.01;
 const CONSTANT: f64 = 0.01;
 /// A table of which less than this share of its combinations has units is mostly empty.
 const EMPTY: f64 = 0.5;
+/// A table by one dimension that tells less than this share of its units is of no use.
+const WORTH: f64 = 0.5;
 /// A cell as many times as large as the minimum group is no small one to lose.
 const LARGE: u64 = 5;
 
@@ -143,6 +116,7 @@ pub(super) fn of_data(product: &Product, survey: &Survey) -> Vec<Finding> {
     for table in &survey.tables {
         found.extend(combination(product, table));
         found.extend(rare(product, table));
+        found.extend(mostly_withheld(table));
         found.extend(mostly_empty(table));
     }
     found
@@ -161,15 +135,6 @@ fn warning(
         says: says.into(),
         remedy,
     }
-}
-
-/// Whether a column's name is that of an identifier: one of its words, or all of it.
-fn is_identifier(name: &str, class: ReleaseClass) -> bool {
-    let name = name.to_ascii_lowercase();
-    let is = |list: &[&str]| name.split('_').any(|word| list.contains(&word));
-    let joined = name.replace('_', "");
-    let personal = is(&PERSONAL) || PERSONAL.contains(&joined.as_str());
-    personal || class != ReleaseClass::Open && is(&IDENTIFYING)
 }
 
 fn identifier(product: &Product, column: &ColumnName) -> Finding {
@@ -411,6 +376,24 @@ fn rare(product: &Product, table: &TableSurvey) -> Option<Finding> {
                 percent(share(table.units_for_margins, table.units))
             ),
             "put rare values and NULL together in the view, as `other`, or leave their rows out of it",
+        )
+    })
+}
+
+/// Tables of one dimension of which most is lost: one that nobody can use.
+fn mostly_withheld(table: &TableSurvey) -> Option<Finding> {
+    let told = share(table.units_told, table.units);
+    (table.keys.len() == 1 && table.units > 0 && told < WORTH).then(|| {
+        let level = table.roll_up.as_ref();
+        let level = level.map_or("its own values".to_owned(), |r| format!("`{r}`"));
+        warning(
+            "mostly-withheld",
+            table.keys.clone(),
+            format!(
+                "by {level}, {} of the units are in withheld cells",
+                percent(1.0 - told)
+            ),
+            "offer it coarser: truncate or group it in the view, or leave it out",
         )
     })
 }

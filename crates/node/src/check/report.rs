@@ -96,7 +96,10 @@ impl fmt::Display for TableSurvey {
         writeln!(
             f,
             "  {}: {} cells with units of {} possible; lost are {} of units, {} of rows",
-            by(&self.keys),
+            match &self.roll_up {
+                None => by(&self.keys),
+                Some(roll_up) => format!("{}, {roll_up}", by(&self.keys)),
+            },
             self.cells,
             self.possible,
             percent(1.0 - kept(self.units_told, self.units)),

@@ -19,7 +19,7 @@ pub struct Survey {
     pub pairs: Vec<PairSurvey>,
     /// What bounds do to each unit's part: of the whole product, then of the cells of all dimensions at once.
     pub parts: Vec<PartSurvey>,
-    /// Each dimension alone, each pair, and all of them.
+    /// Each dimension alone and by its roll-ups in time, each pair, and all of them.
     pub tables: Vec<TableSurvey>,
     /// Tables that were not weighed, and why.
     pub left_out: Vec<String>,
@@ -86,6 +86,8 @@ pub struct BoundSurvey {
 pub struct TableSurvey {
     /// What its cells are told apart by.
     pub keys: Vec<ColumnName>,
+    /// The roll-up of its one dimension; none if it is told apart by its own values.
+    pub roll_up: Option<String>,
     /// Cells that have units.
     pub cells: u64,
     /// Combinations of values that there might be.

@@ -24,7 +24,7 @@ use futures::StreamExt as _;
 use guildhall_disclosure::{
     CellFate, CellRule, Coordinate, Cuboid, Facts, Fate, Margins, NoiseSecret, Pattern,
 };
-use guildhall_grant::product::{Dimension, Product};
+use guildhall_grant::product::{Dimension, Product, RollUp, RollUpKind};
 use guildhall_model::ColumnName;
 use guildhall_plan::cube::{CubeAgg, CubeAggregate, CubeKey, CubeLevel, CubeQuery, axes};
 use numbers::{column_numbers, encodable};
@@ -62,7 +62,7 @@ impl Surveyor<'_> {
         }
         survey.units = survey.parts.first().map_or(0, |whole| whole.units);
         let mut known = Known::new();
-        for keys in tables(&dimensions) {
+        for keys in tables(self.product) {
             match self.table(&keys, &survey.tables, &mut known).await {
                 Ok(table) => survey.tables.push(table),
                 Err(error) => survey.left_out.push(left_out(&keys, &error)),
@@ -74,7 +74,7 @@ impl Surveyor<'_> {
     /// What becomes of the cells of one table.
     async fn table(
         &self,
-        keys: &[&Dimension],
+        keys: &[Key<'_>],
         before: &[TableSurvey],
         known: &mut Known,
     ) -> Result<TableSurvey, RunError> {
@@ -111,7 +111,8 @@ impl Surveyor<'_> {
             cell_status: false,
         };
         let alone = |column: &ColumnName| {
-            let of = before.iter().find(|t| t.keys == [column.clone()]);
+            let mut single = before.iter().filter(|t| t.roll_up.is_none());
+            let of = single.find(|t| t.keys == [column.clone()]);
             of.map_or(1, |t| t.cells)
         };
         let firsts = cells.axes.iter().filter_map(|a| a.levels.first());
@@ -123,7 +124,8 @@ impl Surveyor<'_> {
         };
         let table = weighed(&rule, finest, self.product)?;
         Ok(TableSurvey {
-            keys: keys.iter().map(|d| d.column.clone()).collect(),
+            keys: keys.iter().map(|k| k.of.column.clone()).collect(),
+            roll_up: keys.iter().find_map(|k| Some(k.roll_up?.name.clone())),
             possible,
             ..table
         })
@@ -163,14 +165,14 @@ impl Surveyor<'_> {
     }
 
     /// Units, rows and the total of every measure by `keys`.
-    fn query(&self, keys: &[&Dimension]) -> Result<CubeQuery, DataFusionError> {
+    fn query(&self, keys: &[Key<'_>]) -> Result<CubeQuery, DataFusionError> {
         let schema = self.view.schema();
-        let keys = keys.iter().map(|d| {
-            let field = schema.field_with_name(d.column.as_str())?;
+        let keys = keys.iter().map(|Key { of, roll_up }| {
+            let field = schema.field_with_name(of.column.as_str())?;
             Ok(CubeKey {
-                name: d.column.to_string(),
-                column: d.column.clone(),
-                roll_up: None,
+                name: of.column.to_string(),
+                column: of.column.clone(),
+                roll_up: roll_up.cloned(),
                 data_type: field.data_type().clone(),
             })
         });
@@ -224,16 +226,32 @@ impl Surveyor<'_> {
     }
 }
 
-/// Each dimension alone, each two, and all of them.
-fn tables<'a>(dimensions: &[&'a Dimension]) -> Vec<Vec<&'a Dimension>> {
+/// A dimension, or one of its roll-ups in time, that a table is told apart by.
+#[derive(Debug, Clone, Copy)]
+struct Key<'a> {
+    of: &'a Dimension,
+    roll_up: Option<&'a RollUp>,
+}
+
+/// Each dimension alone and by its roll-ups in time, each two, and all of them.
+fn tables(product: &Product) -> Vec<Vec<Key<'_>>> {
+    let dimensions = &product.dimensions;
+    let own = |of| Key { of, roll_up: None };
     let pick = |set: Vec<usize>| {
-        let picked = set.into_iter().filter_map(|at| dimensions.get(at).copied());
+        let picked = set.into_iter().filter_map(|at| dimensions.get(at).map(own));
         picked.collect::<Vec<_>>()
     };
-    let alone = (0..dimensions.len()).map(|at| vec![at]);
-    let mut sets: Vec<_> = alone.chain(twos(dimensions.len())).map(pick).collect();
+    let alone = dimensions.iter().flat_map(|of| {
+        let truncs = of.roll_ups.iter();
+        let truncs = truncs.filter(|r| matches!(r.kind, RollUpKind::DateTrunc(_)));
+        let roll_ups = std::iter::once(None).chain(truncs.map(Some));
+        roll_ups.map(move |roll_up| vec![Key { of, roll_up }])
+    });
+    let mut sets: Vec<_> = alone
+        .chain(twos(dimensions.len()).into_iter().map(pick))
+        .collect();
     if dimensions.len() > 2 {
-        sets.push(dimensions.to_vec());
+        sets.push(dimensions.iter().map(own).collect());
     }
     sets
 }
@@ -268,6 +286,7 @@ fn weighed(
     });
     Ok(TableSurvey {
         keys: Vec::new(),
+        roll_up: None,
         cells: cells.num_rows() as u64,
         possible: 0,
         units: of(&units, &|_| true),
@@ -310,8 +329,8 @@ fn statistics(facts: &Facts, fates: &[CellFate], product: &Product) -> Vec<Stati
         .collect()
 }
 
-fn left_out(keys: &[&Dimension], error: &RunError) -> String {
-    let names: Vec<&str> = keys.iter().map(|d| d.column.as_str()).collect();
+fn left_out(keys: &[Key<'_>], error: &RunError) -> String {
+    let names: Vec<&str> = keys.iter().map(|k| k.of.column.as_str()).collect();
     let why = error.to_string();
     format!("by {}: {why}", names.join(", "))
 }

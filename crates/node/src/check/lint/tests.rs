@@ -3,7 +3,7 @@
 use super::*;
 use crate::check::{ColumnSurvey, StatisticSurvey};
 use guildhall_grant::product::{Column, Dimension, RollUp, RollUpKind};
-use guildhall_model::Digest;
+use guildhall_model::{Digest, ReleaseClass};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Swims by pool, ward and day.
@@ -269,6 +269,7 @@ fn bounds_of_which_little_is_used_are_too_wide() {
 fn table(keys: &[&str], cells: u64, units: u64) -> TableSurvey {
     TableSurvey {
         keys: keys.iter().map(|k| k.parse().unwrap()).collect(),
+        roll_up: None,
         cells,
         possible: cells,
         units,
@@ -319,6 +320,25 @@ fn a_table_with_more_empty_combinations_than_not_is_told() {
     assert_eq!(rules(&with(100, &["pool", "day"])), ["mostly-empty"]);
     assert!(with(98, &["pool", "day"]).is_empty());
     assert!(with(100, &["day"]).is_empty());
+}
+
+#[test]
+fn a_dimension_of_which_most_is_withheld_is_told_at_its_level() {
+    let with = |units_told, roll_up: Option<&str>| {
+        let mut table = table(&["day"], 400, 2_000);
+        table.units_told = units_told;
+        table.roll_up = roll_up.map(str::to_owned);
+        of(|s| s.tables = vec![table])
+    };
+    assert_eq!(rules(&with(999, None)), ["mostly-withheld"]);
+    assert!(
+        with(999, Some("week"))[0]
+            .says
+            .contains("by `week`, 50.0 %"),
+        "{:?}",
+        with(999, Some("week"))
+    );
+    assert!(with(1_000, None).is_empty());
 }
 
 #[test]

@@ -174,6 +174,34 @@ async fn every_table_says_what_is_lost_and_why() {
 }
 
 #[tokio::test]
+async fn a_dimension_is_weighed_by_its_roll_ups_too() {
+    let node = TestNode::parking().await;
+    let checked = node
+        .check(crate::product::SESSIONS, Some(&node.authority))
+        .await;
+    let survey = checked.unwrap().survey.unwrap();
+    let of: Vec<(&str, Option<&str>)> = survey
+        .tables
+        .iter()
+        .filter(|t| t.keys.len() == 1)
+        .map(|t| (t.keys[0].as_str(), t.roll_up.as_deref()))
+        .collect();
+    assert_eq!(
+        of,
+        [
+            ("ward", None),
+            ("started", None),
+            ("started", Some("month"))
+        ]
+    );
+    let month = survey.tables.iter().find(|t| t.roll_up.is_some()).unwrap();
+    assert_eq!(
+        (month.cells, month.possible, month.of(Fate::Published)),
+        (2, 2, 2)
+    );
+}
+
+#[tokio::test]
 async fn what_lies_within_another_is_one_axis() {
     let nested = SWIMS.replacen(
         "column = \"pool\"",
