@@ -505,6 +505,14 @@ mod tests {
     }
 
     #[test]
+    fn cells_are_released_once() {
+        let input = cells(&[("Kinson", 9, 9)]);
+        let mut gate = Gate::new(Rule::AdHoc(rule(1, 1_000_000)), input.schema()).unwrap();
+        assert!(gate.release(&input).is_ok());
+        assert!(matches!(gate.release(&input), Err(ReleaseError::Again)));
+    }
+
+    #[test]
     fn the_one_cell_of_all_rows_is_there_without_a_row() {
         let mut whole = rule(1, 1_000_000);
         whole.grid = Grid::new(&[]).unwrap();

@@ -306,6 +306,14 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn the_authority_of_another_council_is_not_the_one_we_want() {
+        let wanted = Expect::authority(&"northmoor".parse().unwrap());
+        assert!(wanted.admits(&peer("spiffe://northmoor/council/authority/a")));
+        assert!(!wanted.admits(&peer("spiffe://southmere/council/authority/a")));
+        assert!(!wanted.admits(&peer("spiffe://northmoor/council/gateway/a")));
+    }
+
+    #[test]
     fn an_analysts_certificate_cannot_be_a_servers() {
         let north = authority("northmoor");
         let store = trust(&[&north]);

@@ -76,7 +76,7 @@ MUTANTS = [
     *of(
         "grant",
         ("signature", "envelope.rs", "a statement is signed", "if «!signatures\n        .iter()\n        .any(|s| signers.iter().any(|key| by(key, s)))»\n", "false"),
-        ("payload-type", "envelope.rs", "a signature is for one kind of statement", "let message = pae(«payload_type», payload);", "S::PAYLOAD_TYPE"),
+        ("payload-type", "envelope.rs", "a signature is for one kind of statement", "if «payload_type != S::PAYLOAD_TYPE» {\n        return Err(EnvelopeError::WrongType {\n            expected: S::PAYLOAD_TYPE,\n        });\n    }\n    let message", "false"),
         ("grant-council", "grant.rs", "a grant is of the node's council", "if «grant.council != *council» {", "false"),
         ("grant-not-yet", "grant.rs", "a grant counts from its time", "if «now.after(CLOCK_SKEW) < grant.not_before» {", "false"),
         ("grant-expired", "grant.rs", "a grant ends", "if «now >= grant.expires.after(CLOCK_SKEW)» {", "false"),
@@ -93,7 +93,7 @@ MUTANTS = [
         ("expected-peer", "verify.rs", "a server is whom we expect", "if «!self.expect.admits(&found.peer)» {", "false"),
         ("expected-role", "verify.rs", "a server has the role that we expect", "peer.council == *council && «peer.role == *role»", "true"),
         ("expected-council", "verify.rs", "a server is of the council that we expect", "=> «peer.council == *council» && peer.role", "true"),
-        ("client-certificate", "verify.rs", "a client's certificate is borne out", "«self.trust.verify(leaf, intermediates, now, End::Client)?»;", "()"),
+        ("client-certificate", "verify.rs", "a client's certificate is borne out", "«self.trust.verify(leaf, intermediates, now, End::Client)»?;", "crate::certificate::PeerCertificate::read(leaf).map_err(other)"),
         ("pinned-authority", "verify.rs", "the first authority is pinned by its fingerprint", ".find(|der| «Digest::of(der) == self.fingerprint»)", "true"),
         ("ca-of-council", "trust.rs", "a certificate authority vouches for its council alone", "if «council_of(der)? != *council» {", "false"),
         ("certificate-expired-since", "caller.rs", "a connection does not outlive its certificate", ".filter(|peer| «self.clock.now() <= peer.expires»)", "true"),

@@ -1,6 +1,8 @@
 //! The town's folder: templates, and the rows as its departments' files hold them.
 
-use crate::town::{ALLOWANCE_PENCE, Case, Chance, Resident, Town, estate_name, street_name};
+use crate::town::{
+    ALLOWANCE_PENCE, Case, Chance, Resident, STREETS, Town, estate_name, street_name,
+};
 use std::fmt::Write as _;
 use std::path::Path;
 
@@ -9,7 +11,7 @@ pub(crate) fn write(town: &Town, to: &Path) {
     for (file, text) in every_template() {
         let path = to.join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text).unwrap();
+        std::fs::write(path, text.replace("[STREETS]", &streets())).unwrap();
     }
     let care = to.join("siskin/care/imports");
     let hall = to.join("siskin/hall/imports");
@@ -27,6 +29,12 @@ pub(crate) fn write(town: &Town, to: &Path) {
     std::fs::write(hall.join("register.csv"), REGISTER).unwrap();
 }
 
+/// Every street, as values of a dimension are written.
+fn streets() -> String {
+    let names: Vec<String> = (0..STREETS).map(street_name).collect();
+    format!("{names:?}")
+}
+
 macro_rules! templates {
     ($($council:literal / $file:literal),* $(,)?) => {
         &[$((concat!($council, "/", $file), include_str!(concat!("town/", $file)))),*]
@@ -41,6 +49,8 @@ const OF_COUNCILS: &[(&str, &str)] = templates![
     "siskin" / "care/products/visits.toml",
     "siskin" / "care/products/neighbours.toml",
     "siskin" / "care/products/estates.toml",
+    "siskin" / "care/products/surveys.toml",
+    "siskin" / "care/products/panel.toml",
     "siskin" / "hall/imports/wards.toml",
     "siskin" / "hall/imports/bookings.toml",
     "siskin" / "hall/imports/permits.toml",

@@ -9,6 +9,7 @@
     reason = "tests; clippy's own allowance does not reach helper functions"
 )]
 
+mod adhoc;
 mod exhaustion;
 mod files;
 mod fuzz;

@@ -25,15 +25,15 @@ const ESTATES: usize = STREETS / STREETS_PER_ESTATE;
 
 /// What an attack gained.
 #[derive(Debug)]
-struct Advantage {
-    name: &'static str,
-    questions: usize,
-    facts: usize,
-    right: usize,
+pub(crate) struct Advantage {
+    pub(crate) name: &'static str,
+    pub(crate) questions: usize,
+    pub(crate) facts: usize,
+    pub(crate) right: usize,
     /// The share that is right without the data, or for a count with its one published answer.
-    baseline: f64,
+    pub(crate) baseline: f64,
     /// What has to be there before it fails.
-    needs: Option<Feature>,
+    pub(crate) needs: Option<Feature>,
 }
 
 impl Advantage {
@@ -46,7 +46,12 @@ impl Advantage {
         CHANCE * 100.0 * (self.baseline * (1.0 - self.baseline) / self.facts as f64).sqrt()
     }
 
-    fn line(&self) -> String {
+    /// Whether it is better than is allowed, and than chance explains.
+    pub(crate) fn is_too_good(&self) -> bool {
+        self.points() > MOST + self.chance()
+    }
+
+    pub(crate) fn line(&self) -> String {
         format!(
             "| {} | {} | {} | {:.1} % | {:+.1} |",
             self.name,
@@ -77,7 +82,7 @@ async fn statistical_attacks_gain_next_to_nothing() {
         eprintln!("{}", a.line());
     }
     scene.city.city.stop().await;
-    let too_good = gained.iter().filter(|a| a.points() > MOST + a.chance());
+    let too_good = gained.iter().filter(|a| a.is_too_good());
     let (failed, awaited): (Vec<_>, Vec<_>) =
         too_good.partition(|a| a.needs.is_none_or(Feature::is_present));
     for a in awaited {
@@ -102,7 +107,7 @@ fn value(of: &BTreeMap<String, Vec<Option<f64>>>, key: &str, at: usize) -> Optio
 }
 
 /// The first resident of each street.
-fn targets(scene: &Scene) -> Vec<&Resident> {
+pub(crate) fn targets(scene: &Scene) -> Vec<&Resident> {
     scene.truth.residents.iter().step_by(PER_STREET).collect()
 }
 

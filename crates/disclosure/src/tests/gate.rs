@@ -162,6 +162,14 @@ fn a_whole_table_below_the_minimum_is_one_row_of_nulls() {
 }
 
 #[test]
+fn a_total_falls_with_its_cell() {
+    let mut cell = ward("", 9);
+    cell.contributors = 12;
+    let out = gated(whole_rule(10, still()), &[cell]);
+    assert!(out.columns().iter().all(|c| c.is_null(0)));
+}
+
+#[test]
 fn an_empty_whole_table_looks_like_a_withheld_one() {
     let few = gated(whole_rule(10, still()), &[ward("", 3)]);
     let mut nobody = ward("", 0);

@@ -96,6 +96,17 @@ fn a_cell_in_which_nobody_has_a_value_takes_a_total_with_it() {
 }
 
 #[test]
+fn the_total_of_a_withheld_cell_is_not_what_the_others_leave() {
+    // The second cell goes with the first, in which nobody has a value: its total is all but the third's.
+    let mut world = grid(&[&[3, 12, 30]]);
+    let paid = world.rows.iter_mut().filter(|r| r.at[1] > 0);
+    paid.for_each(|r| r.value = Some(5));
+    let out = released(&world);
+    let sums = out.column_by_name("sum").unwrap();
+    assert_eq!((out.num_rows(), sums.null_count()), (1, 1));
+}
+
+#[test]
 fn weeks_and_months_do_not_nest() {
     let axis = |coarser: &[&[usize]]| Axis {
         coarser: coarser.iter().map(|c| c.to_vec()).collect(),
@@ -121,6 +132,8 @@ fn a_lattice_that_is_not_whole_makes_no_pattern() {
     assert!(matches!(build(&whole[1..]), Err(ReleaseError::Rule { .. })));
     let twice = [&whole[1..], &whole[1..2]].concat();
     assert!(matches!(build(&twice), Err(ReleaseError::Rule { .. })));
+    let more = [&whole[..], &whole[1..2]].concat();
+    assert!(matches!(build(&more), Err(ReleaseError::Rule { .. })));
     let mut stray = whole.clone();
     stray[0].levels = vec![0, 2];
     assert!(matches!(build(&stray), Err(ReleaseError::Rule { .. })));

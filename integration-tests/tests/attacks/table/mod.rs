@@ -4,6 +4,7 @@
 
 mod ask;
 mod collect;
+mod free;
 mod metadata;
 mod shape;
 mod single;
@@ -69,6 +70,7 @@ pub(crate) const STATEMENTS: &[(&str, &[Line])] = &[
     ("errors", tell::ERRORS),
     ("metadata and plans", metadata::METADATA),
     ("statement surface", surface::SURFACE),
+    ("free questions", free::FREE),
 ];
 
 /// `sql` with its products named.
@@ -78,6 +80,8 @@ pub(crate) fn fill(sql: &str) -> String {
         ("{v}", "siskin.care.visits"),
         ("{n}", "siskin.care.neighbours"),
         ("{e}", "siskin.care.estates"),
+        ("{s}", "siskin.care.surveys"),
+        ("{a}", "siskin.care.panel"),
         ("{l}", "linnet.care.cases"),
         ("{u}", "city.care.cases"),
         ("{w}", "siskin.hall.wards"),
