@@ -127,6 +127,7 @@ mod tests {
                 largest: 5,
                 second: 6,
                 negatives: 7,
+                ones: false,
             }],
             noise: Noise {
                 secret: secret(),

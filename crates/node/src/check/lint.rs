@@ -162,6 +162,7 @@ fn levels(product: &Product, column: &ColumnName) -> Option<Finding> {
     };
     let axis = Axis {
         coarser: axis.coarser(product),
+        declared: vec![],
     };
     (!axis.nests()).then(|| {
         warning(

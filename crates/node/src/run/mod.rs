@@ -276,24 +276,13 @@ impl Runner {
             axes: axes(query, product)
                 .map_err(|_| facts::internal("an admitted question lies in no lattice"))?,
         };
-        // Invariant: nothing that rows hold makes a question of cells fail.
-        let total = |plan| total::total(self.engine.analysed(plan)?);
-        let layout = cells.facts.layout()?;
-        let key = PatternKey::of(&cells, &layout, served);
+        let lattice = Lattice::of(&cells, relation, &self.engine)?;
+        let key = PatternKey::of(&cells, &lattice.facts, served);
         let shelved = self.patterns.place(key);
-        let (places, more) = cells.places();
         Ok(PlannedCells {
             asked: cells.asked(cell_status)?,
             shelved,
-            lattice: Arc::new(Lattice {
-                axes: cells.axes()?,
-                adds: cells.facts.adds()?,
-                secret: cells.facts.secret().clone(),
-                plan: self.engine.optimise(&total(cells.rows(relation)?)?)?,
-                facts: layout,
-                places,
-                more,
-            }),
+            lattice: Arc::new(lattice),
         })
     }
 

@@ -7,6 +7,7 @@
 
 use super::cells::Cells;
 use super::facts::internal;
+use super::total::total;
 use crate::engine::Engine;
 use crate::error::RunError;
 use crate::product::Served;
@@ -109,6 +110,31 @@ pub(crate) struct Lattice {
 }
 
 impl Lattice {
+    /// That of `cells` over the relation of their product.
+    pub(super) fn of(
+        cells: &Cells<'_>,
+        relation: LogicalPlan,
+        engine: &Engine,
+    ) -> Result<Self, DataFusionError> {
+        let (places, more) = cells.places();
+        // Invariant: nothing that rows hold makes a question of cells fail.
+        let rows = total(engine.analysed(cells.rows(relation)?)?)?;
+        Ok(Self {
+            axes: cells.axes()?,
+            adds: cells.facts.adds()?,
+            secret: cells.facts.secret().clone(),
+            plan: engine.optimise(&rows)?,
+            facts: cells.facts.layout()?,
+            places,
+            more,
+        })
+    }
+
+    /// The first column of the finest table that is a fact.
+    pub(super) fn first_fact(&self) -> usize {
+        self.places.saturating_add(self.more.len())
+    }
+
     /// Works it out: reads the rows once and makes every table of them.
     pub(crate) async fn work_out(self: Arc<Self>, engine: &Engine) -> Result<Arc<Known>, RunError> {
         let (physical, context) = engine.physical(&self.plan).await?;
@@ -195,7 +221,7 @@ impl Lattice {
         for (levels, mut cells) in tables {
             if is_finest(&levels) {
                 finest = Some(cells.clone());
-                let facts = self.places.saturating_add(self.more.len())..cells.num_columns();
+                let facts = self.first_fact()..cells.num_columns();
                 let columns: Vec<usize> = (0..self.places).chain(facts).collect();
                 let project = cells.project(&columns);
                 cells = project.map_err(|source| RunError::Encode { source })?;

@@ -1,15 +1,15 @@
 //! What a product's rows would give under its rules: counted at the node, for the owner's own eyes.
 //!
-//! The tables of cells are those of the cube lane itself, planned, weighed and judged by the same code; every table
-//! of a lattice is computed once, however many lattices it is part of. Beside them there are four passes over the
-//! rows: columns, pairs of dimensions, and what bounds do to units' parts at both ends of the lattice. Memory is the
+//! The tables of cells are those of the cube lane itself, gathered, weighed and judged by the same code, in one pass over
+//! the rows for each. Beside them there are four passes over the rows: columns, pairs of dimensions, and what bounds do to units' parts at both ends of the lattice. Memory is the
 //! engine's own bounded pool and [`MOST_CELLS`] cells.
 
 mod numbers;
 mod passes;
 
-use super::cells::{Cells, is_finest};
+use super::cells::Cells;
 use super::facts::{CellFacts, internal};
+use super::patterns::Lattice;
 use super::total::total;
 use crate::check::{StatisticSurvey, Survey, TableSurvey};
 use crate::engine::Engine;
@@ -21,14 +21,12 @@ use datafusion::common::{Column, DataFusionError, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
-use guildhall_disclosure::{
-    CellFate, CellRule, Coordinate, Cuboid, Facts, Fate, Margins, NoiseSecret, Pattern,
-};
+use guildhall_disclosure::{CellFate, CellRule, Coordinate, Facts, Fate, Margins, NoiseSecret};
 use guildhall_grant::product::{Dimension, Product, RollUp, RollUpKind};
 use guildhall_model::ColumnName;
-use guildhall_plan::cube::{CubeAgg, CubeAggregate, CubeKey, CubeLevel, CubeQuery, axes};
+use guildhall_plan::cube::{CubeAgg, CubeAggregate, CubeKey, CubeQuery, axes};
 use numbers::{column_numbers, encodable};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 /// The most cells that are held at once; a table beyond it is left out.
@@ -45,9 +43,6 @@ pub(crate) struct Surveyor<'a> {
     pub(crate) engine: &'a Engine,
 }
 
-/// The cells of tables that are known, by the levels they are told apart by.
-type Known = HashMap<Vec<CubeLevel>, RecordBatch>;
-
 impl Surveyor<'_> {
     /// Counts everything.
     pub(crate) async fn survey(&self) -> Result<Survey, RunError> {
@@ -61,9 +56,8 @@ impl Surveyor<'_> {
             survey.parts.push(self.parts(&dimensions).await?);
         }
         survey.units = survey.parts.first().map_or(0, |whole| whole.units);
-        let mut known = Known::new();
         for keys in tables(self.product) {
-            match self.table(&keys, &survey.tables, &mut known).await {
+            match self.table(&keys, &survey.tables).await {
                 Ok(table) => survey.tables.push(table),
                 Err(error) => survey.left_out.push(left_out(&keys, &error)),
             }
@@ -76,7 +70,6 @@ impl Surveyor<'_> {
         &self,
         keys: &[Key<'_>],
         before: &[TableSurvey],
-        known: &mut Known,
     ) -> Result<TableSurvey, RunError> {
         let query = self.query(keys)?;
         let cells = Cells {
@@ -84,15 +77,15 @@ impl Surveyor<'_> {
             facts: CellFacts::new(&query, self.product, self.view, &self.name, self.secret)?,
             axes: axes(&query, self.product).map_err(|_| internal("too many tables at once"))?,
         };
-        let layout = cells.facts.layout()?;
-        let (cuboids, places) = self.cuboids(&cells, known).await?;
-        let axes = cells.axes();
-        let pattern = Pattern::build(&layout, &axes, &cuboids)?;
-        let finest = cuboids.iter().find(|c| is_finest(&c.levels));
-        let finest = &finest
-            .ok_or_else(|| internal("a lattice without a finest table"))?
-            .cells;
-        let steps = axes.iter().map(|a| a.coarser.first().map_or(0, Vec::len));
+        let lattice = Lattice::of(&cells, self.relation.clone(), self.engine)?;
+        let (layout, first_fact) = (lattice.facts.clone(), lattice.first_fact());
+        let steps = lattice
+            .axes
+            .iter()
+            .map(|a| a.coarser.first().map_or(0, Vec::len));
+        let steps: Vec<usize> = steps.collect();
+        let known = Arc::new(lattice).work_out(self.engine).await?;
+        let finest = &known.cells;
         let mut next = 0_usize;
         let mut own = Vec::new();
         for above in steps {
@@ -101,11 +94,11 @@ impl Surveyor<'_> {
         }
         let rule = CellRule {
             facts: layout,
-            first_fact: places,
+            first_fact,
             keys: own.clone(),
             columns: Vec::new(),
             margins: Margins {
-                pattern: Arc::new(pattern),
+                pattern: Arc::clone(&known.pattern),
                 coordinates: own.iter().map(|at| Coordinate::Column(*at)).collect(),
             },
             cell_status: false,
@@ -129,39 +122,6 @@ impl Surveyor<'_> {
             possible,
             ..table
         })
-    }
-
-    /// The tables of a lattice, each without what only answers need; and where their facts begin.
-    async fn cuboids(
-        &self,
-        cells: &Cells<'_>,
-        known: &mut Known,
-    ) -> Result<(Vec<Cuboid>, usize), RunError> {
-        let (tables, places, more) = cells.lattice(&self.relation)?;
-        let mut cuboids = Vec::with_capacity(tables.len());
-        for table in tables {
-            let axes = cells.axes.iter().zip(&table.levels);
-            let levels = axes.filter_map(|(axis, level)| axis.levels.get(level.checked_sub(1)?));
-            let key: Vec<CubeLevel> = levels.cloned().collect();
-            let found = match known.get(&key) {
-                Some(found) => found.clone(),
-                None => {
-                    let mut found = self.run(table.plan).await?;
-                    if is_finest(&table.levels) {
-                        let facts = places.saturating_add(more)..found.num_columns();
-                        let kept: Vec<usize> = (0..places).chain(facts).collect();
-                        found = encodable(found.project(&kept))?;
-                    }
-                    known.insert(key, found.clone());
-                    found
-                }
-            };
-            cuboids.push(Cuboid {
-                levels: table.levels,
-                cells: found,
-            });
-        }
-        Ok((cuboids, places))
     }
 
     /// Units, rows and the total of every measure by `keys`.

@@ -242,7 +242,7 @@ impl Work {
             // Whether cells are offered may hang on the values; the schema does not.
             let told = private::taken_out(analysed.clone(), &self.state, false);
             let told = told.as_ref().unwrap_or(&analysed);
-            self.told(&analysed, told.schema().as_arrow())
+            self.described(&analysed, told.schema().as_arrow())
         } else {
             // A wrong statement is told here, where a driver asks first.
             self.fragmented(planned, &literals, deadline)?.1
@@ -366,7 +366,7 @@ impl Work {
         let failed = |e| PlanError::planning(e, literals);
         let analysed = self.analysed(planned, literals)?;
         let plan = private::taken_out(analysed.clone(), &self.state, self.cell_status)?;
-        let schema = self.told(&analysed, plan.schema().as_arrow());
+        let schema = self.described(&analysed, plan.schema().as_arrow());
         let plan = self.optimised(plan, deadline).map_err(failed)?;
         deadline.check()?;
         let plan = if cut::owner(&plan) == cut::Owner::Gateway {
@@ -379,7 +379,7 @@ impl Work {
     }
 
     /// What a client is told of the columns of `plan`: whether their rows are synthetic, too.
-    fn told(&self, plan: &LogicalPlan, columns: &Schema) -> SchemaRef {
+    fn described(&self, plan: &LogicalPlan, columns: &Schema) -> SchemaRef {
         let told = wire_schema(columns);
         match self.catalogue.is_synthetic() && reads_products(plan) {
             true => synthetic(&told),
