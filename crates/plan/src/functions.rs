@@ -239,6 +239,26 @@ mod tests {
     use datafusion::prelude::{col, lit};
 
     #[test]
+    fn what_is_not_listed_is_refused_and_so_is_the_engines_own_of_what_is_bounded() {
+        let not_offered = |name: &str| {
+            let name = name.to_owned();
+            Err(FunctionError::NotOffered { name })
+        };
+        for kind in [Kind::Scalar, Kind::Aggregate, Kind::Window] {
+            assert_eq!(check_call(kind, "md5", &[]), not_offered("md5"));
+        }
+        let of_engine = SessionStateDefaults::default_scalar_functions();
+        for f in scalar().iter().filter(|f| bounded::is_bounded(f)) {
+            let stock = of_engine.iter().find(|s| s.name() == f.name());
+            if let Some(stock) = stock.filter(|s| !bounded::is_bounded(s)) {
+                assert_eq!(check_scalar(stock, &[]), not_offered(f.name()));
+            }
+        }
+        let replace = of_engine.iter().find(|f| f.name() == "replace");
+        assert!(!bounded::is_bounded(replace.unwrap()));
+    }
+
+    #[test]
     fn every_listed_function_exists_in_the_engine() {
         let scalar: Vec<&str> = Subject::ALL
             .iter()

@@ -5,6 +5,9 @@ use crate::cube::Refusal;
 use crate::cube::tests::town::{aggregation, analysed, schema, sessions, town};
 use crate::profile::tests::town::rows;
 use crate::profile::{FragmentLimits, decode, encode};
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::execution::SessionStateDefaults;
+use datafusion::logical_expr::{Expr, lit};
 use guildhall_grant::product::{Budget, BudgetPeriod, NanoRho, Product};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -316,4 +319,38 @@ async fn debug_shows_no_literal() {
     let query = asked("SELECT count(*) FROM @sessions WHERE ward = 'W1' OR paid = 4711").await;
     let text = format!("{:?}", query.unwrap());
     assert!(!text.contains("W1") && !text.contains("4711"), "{text}");
+}
+
+#[tokio::test]
+async fn a_function_that_is_not_listed_is_refused_whatever_it_is_a_function_of() {
+    let mut all = SessionStateDefaults::default_scalar_functions().into_iter();
+    let repeat = all.find(|f| f.name() == "repeat").unwrap();
+    let sql = "SELECT count(*) AS n FROM @sessions WHERE upper(ward) = 'W1W1'";
+    let plan = aggregation(analysed(&town(), sql).await.unwrap());
+    let twice = |e: Expr| {
+        Ok(match e {
+            Expr::ScalarFunction(f) if f.name() == "upper" => {
+                Transformed::yes(repeat.call([f.args, vec![lit(2_i64)]].concat()))
+            }
+            other => Transformed::no(other),
+        })
+    };
+    let changed = plan.transform_up(|node| node.map_expressions(|e| e.transform_up(twice)));
+    let refusal = recognise(&changed.unwrap().data, &product()).unwrap_err();
+    assert_eq!(refusal.rule, "adhoc.function");
+}
+
+#[tokio::test]
+async fn cells_are_ten_thousand_at_most() {
+    let sql = "SELECT ward, zone, count(*) FROM @sessions WHERE paid > 1 GROUP BY ward, zone";
+    let plan = aggregation(analysed(&town(), sql).await.unwrap());
+    let asked = |values: usize| {
+        let mut product = product();
+        for dimension in &mut product.dimensions {
+            dimension.values = (0..values).map(|v| v.to_string()).collect();
+        }
+        recognise(&plan, &product).map_err(|refusal| refusal.rule)
+    };
+    assert!(asked(100).is_ok());
+    assert_eq!(asked(101).unwrap_err(), "adhoc.grid");
 }

@@ -3,6 +3,8 @@
 use super::town::{aggregation, analysed, asked, canonical, sessions, town};
 use crate::cube::{CubeAgg, CubeFilter, recognise};
 use crate::profile::tests::town::rows;
+use datafusion::common::tree_node::{Transformed, TreeNode as _};
+use datafusion::logical_expr::LogicalPlan;
 use guildhall_model::ReleaseClass;
 
 /// `sql` is of the cube, and its canonical form gives the same cells.
@@ -385,4 +387,20 @@ async fn no_literal_shows_in_a_debug() {
     .await
     .unwrap();
     assert!(!format!("{query:?}").contains("Mary"));
+}
+
+#[tokio::test]
+async fn a_scan_of_the_first_rows_is_refused() {
+    let plan = analysed(&town(), "SELECT count(*) FROM @sessions").await;
+    let cut = aggregation(plan.unwrap()).transform_up(|node| {
+        Ok(match node {
+            LogicalPlan::TableScan(mut scan) => {
+                scan.fetch = Some(4);
+                Transformed::yes(LogicalPlan::TableScan(scan))
+            }
+            other => Transformed::no(other),
+        })
+    });
+    let refusal = recognise(&cut.unwrap().data, &sessions()).unwrap_err();
+    assert_eq!(refusal.rule, "cube.limit");
 }
