@@ -96,14 +96,17 @@ fn a_cell_in_which_nobody_has_a_value_takes_a_total_with_it() {
 }
 
 #[test]
-fn the_total_of_a_withheld_cell_is_not_what_the_others_leave() {
-    // The second cell goes with the first, in which nobody has a value: its total is all but the third's.
+fn a_total_is_withheld_with_its_cell_and_then_takes_no_other() {
+    // The second cell goes with the first. The third has fewer contributors, and would go in its place were the total
+    // of the second not withheld as it is.
     let mut world = grid(&[&[3, 12, 30]]);
-    let paid = world.rows.iter_mut().filter(|r| r.at[1] > 0);
+    let paid = world.rows.iter_mut().filter(|r| r.at[1] < 2);
     paid.for_each(|r| r.value = Some(5));
+    let third = world.rows.iter_mut().filter(|r| r.at[1] == 2);
+    third.take(11).for_each(|r| r.value = Some(5));
     let out = released(&world);
     let sums = out.column_by_name("sum").unwrap();
-    assert_eq!((out.num_rows(), sums.null_count()), (1, 1));
+    assert_eq!((out.num_rows(), sums.null_count()), (1, 0));
 }
 
 #[test]
