@@ -8,6 +8,7 @@ use crate::statistics::{Advantage, targets};
 use crate::table::fill;
 use crate::town::{PER_STREET, STREETS, street_name};
 use crate::wire::{Attacker, Outcome, rows};
+use arrow::datatypes::SchemaRef;
 use guildhall_audit::{Decision, Entry, Event};
 use std::collections::{BTreeMap, BTreeSet};
 use tonic::Code;
@@ -15,7 +16,7 @@ use tonic::Code;
 /// What one question of care planning costs, and how many the budget pays for.
 const PER_QUESTION: u64 = 1_000_000;
 const QUESTIONS: usize = 15;
-/// The rho of the budgets that one analyst can hold: of care planning, and of development, which one question takes.
+/// The rho of the budgets that one analyst can hold: of care planning, and of commissioning, which one question takes.
 const RHO: [f64; 2] = [0.015, 0.01];
 
 const BASE: &str = "SELECT count(*) AS n FROM {s} WHERE savings > 460 AND band <> '35-49'";
@@ -216,8 +217,8 @@ async fn all_of_a_budget_tells_next_to_nothing_of_one_person() {
     let most = most_points(RHO.iter().sum());
     assert!((most - 4.45).abs() < 0.05, "{most}");
     let scene = Scene::start().await;
-    let mallory = Attacker::signed_in(&scene.city, "mallory", "development").await;
-    // All that development has, for one question that singles out a person of each street by what they are.
+    let mallory = Attacker::signed_in(&scene.city, "mallory", "commissioning").await;
+    // All that commissioning has, for one question that singles out a person of each street by what they are.
     let at_once = by_street(&mallory, "count(*)", "band <> '35-49'").await;
     let refused = mallory
         .ask(&fill("SELECT count(*) AS n FROM {s} WHERE savings > 1.5"))
@@ -357,7 +358,7 @@ async fn a_free_answer_says_nothing_but_its_numbers() {
 
 /// All of an answer but its numbers: keys and their order, the schema with its metadata, which values are NULL, and the
 /// lengths of messages. A mean is NULL where its count is not above nothing, which its noise decides.
-fn shape(answer: &Outcome) -> (Vec<String>, String, usize, Vec<usize>) {
+fn shape(answer: &Outcome) -> (Vec<String>, SchemaRef, usize, Vec<usize>) {
     let batch = answer.answer.as_ref().unwrap();
     let keys = answer.rows().unwrap();
     let keys = keys.iter().map(|r| r.split('|').next().unwrap().to_owned());
@@ -365,12 +366,7 @@ fn shape(answer: &Outcome) -> (Vec<String>, String, usize, Vec<usize>) {
     let rows = answer.replies.last().unwrap();
     // All but the means, whose validity has as many bytes or none.
     let lengths = rows.messages.iter().map(|m| m.len() / 1024).collect();
-    (
-        keys.collect(),
-        format!("{:?}", batch.schema()),
-        nulls,
-        lengths,
-    )
+    (keys.collect(), batch.schema(), nulls, lengths)
 }
 
 #[test]
