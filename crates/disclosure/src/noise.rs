@@ -4,6 +4,14 @@
 //! [`PTable`] at an index that a keyed hash makes of the cell key and the count. So the same set of units gives
 //! the same noise in every answer, whatever the statement, and averaging repeated answers gains nothing.
 //!
+//! A total has two noises: that of its contributors' count, times its mean contribution; and one of its own, a step of
+//! which is 5 % of the largest contribution. The own one hides what a single unit gives, and would do alone for that. But
+//! of parts that are nearly alike it is small against one part: such a total told the count almost without noise, and
+//! each further one drew anew, so that averaging them told it exactly. With the count's own noise in it, no number of
+//! totals tells the count better than the count does. What it costs: a sum is as far off, in parts, as its count; a
+//! mean is not, since both move alike. And who knows a total exactly from elsewhere learns the noise of its count from
+//! it where parts are nearly alike.
+//!
 //! The keys are 64 bits under HMAC-SHA256. ONS's have 8 bits, and the noise of each known cell is a linear equation in
 //! them modulo 256; these cannot be solved for. What this does not stop is a free grammar: a cell asked with and
 //! without one person differs for sure. Only answers of the cube lane may be perturbed like this.

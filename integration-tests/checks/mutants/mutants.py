@@ -59,7 +59,6 @@ MUTANTS = [
         ("gather-rows-of-nobody", "gather.rs", "a row of nobody is in no cell", "(0..rows).filter(|row| «unit.is_valid(*row)»)", "*row < rows"),
         ("gather-clamp-above", "tables.rs", "a unit's total is clamped above", "let clamped = sum.min(«adds.upper»).max(", "i128::MAX"),
         ("gather-clamp-below", "tables.rs", "a unit's total is clamped below", ".max(«adds.lower»);", "i128::MIN"),
-        ("gather-units-once", "gather.rs", "a unit counts once in a cell", "Some(cell)) if «(*unit, *cell) == of» =>", "false && (*unit, *cell) == of"),
         ("minimum-in-a-line", "lines.rs", "what is withheld in a line is the minimum group at least", "|| «together < u64::from(weighed.minimum_group())»", "false"),
         ("dominance-in-a-line", "lines.rs", "what is withheld in a line is not dominated", "|| «self.dominated(table, statistic, &withheld)»", "false"),
         ("totals-with-cells-in-margins", "lines.rs", "totals are withheld with their cells in margins", "weighed.total_passes(total, row) && «units.is_some_and(|u| !u[row])»", "true"),

@@ -84,6 +84,29 @@ fn a_row_of_nobody_is_in_no_cell() {
 }
 
 #[test]
+fn what_a_unit_adds_up_to_is_clamped_and_not_each_of_its_rows() {
+    let adds = Adds {
+        takes: Takes::Sum(0),
+        lower: -2,
+        upper: 9,
+        scale: 0,
+    };
+    let sum = |values: Vec<i128>| {
+        let unit: ArrayRef = Arc::new(StringArray::from(vec!["u"; values.len()]));
+        let values = Decimal128Array::from(values).with_precision_and_scale(38, 0);
+        let mut gathering = Gathering::new(secret(), vec![adds]);
+        gathering
+            .push(&[], &unit, &[Arc::new(values.unwrap())])
+            .unwrap();
+        let table = gathering.finish().unwrap().table(&[], &[], &[]).unwrap();
+        array_value_to_string(table.column(4), 0).unwrap()
+    };
+    assert_eq!(sum(vec![-7, 4]), "-2");
+    assert_eq!(sum(vec![7, 4]), "9");
+    assert_eq!(sum(vec![-40, 45]), "5");
+}
+
+#[test]
 fn columns_that_do_not_fit_are_refused() {
     let adds = Adds {
         takes: Takes::Sum(0),

@@ -250,6 +250,24 @@ async fn the_truth_is_told_within_the_noise_and_every_registered_cell_is_there()
 }
 
 #[tokio::test]
+async fn rows_and_totals_of_one_unit_count_for_as_much_as_the_product_lets_them() {
+    let mut node = TestNode::parking().await;
+    let text = product("1", 1).replace("max_rows_per_unit = 60", "max_rows_per_unit = 3");
+    node.publish(&text.replace("upper = 5000", "upper = 150"))
+        .await
+        .unwrap();
+    // K0 has 52 of Kinson's rows, which count as 3; the other eleven have two each. Its 50200 count as 150, as do the
+    // 201 and 202 of two others; the rest comes to 963.
+    let sql =
+        format!("SELECT count(*) AS n, sum(paid_pence) AS s FROM {STAYS} WHERE ward LIKE 'K%'");
+    let batch = asked(&node, &sql).await.unwrap();
+    // Half of rho 1 each: a sigma of 3 for rows, and of 150 for pence.
+    let (rows, pence) = (numbers(&batch, 0)[0], numbers(&batch, 1)[0]);
+    assert!((rows - 25).abs() <= 18, "{}", table(&batch));
+    assert!((pence - (3 * 150 + 963)).abs() <= 900, "{}", table(&batch));
+}
+
+#[tokio::test]
 async fn what_a_gateway_tells_before_is_what_the_gate_tells() {
     let node = node("0.0000011", 3).await;
     let asked_for = "ward, count(DISTINCT vehicle), sum(paid_pence), count(*), count(paid_pence), \

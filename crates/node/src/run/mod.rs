@@ -22,6 +22,7 @@ mod functions;
 mod guarded;
 mod lend;
 mod patterns;
+mod planned;
 mod stream;
 mod survey;
 mod total;
@@ -38,23 +39,16 @@ use crate::audit::Log;
 use crate::authority::Authority;
 use crate::engine::Engine;
 use crate::error::{Privacy, RunError};
-use crate::product::{Products, Rows, Served, ShelfError, View, scans};
-use arrow::array::RecordBatch;
-use datafusion::common::TableReference;
-use datafusion::logical_expr::LogicalPlan;
+use crate::product::{Products, Served, ShelfError, scans};
 use datafusion::physical_plan::execute_stream;
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
-use guildhall_disclosure::{CellRule, Gate, NoiseSecret, Rule};
+use guildhall_disclosure::{Gate, NoiseSecret, Rule};
 use guildhall_grant::product::DEVELOPMENT;
-use guildhall_model::{DatasetName, Digest, PeerId, Role, SharedClock};
-use guildhall_plan::adhoc::AdHocQuery;
-use guildhall_plan::cube::{CubeQuery, axes};
+use guildhall_model::{Digest, PeerId, Role, SharedClock};
 use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
 use guildhall_proto::authority::v1::DebitRequest;
 use guildhall_proto::node::v1::RunRequest;
-use guildhall_store::{LentKeys, SealedDataset};
-use patterns::{Lattice, PatternKey};
-use std::collections::BTreeMap;
+use planned::{Planned, PlannedWork, Source};
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
@@ -212,120 +206,6 @@ impl Runner {
         entry.policies = policies;
         self.append(&entry)?;
         Ok(Permitted(admitted))
-    }
-
-    /// Expands and optimises; from here on the columns that will be read stand fast.
-    fn plan(&self, permitted: Permitted, cell_status: bool) -> Result<Planned, RunError> {
-        let Permitted(admitted) = permitted;
-        let lent = LentKeys::default();
-        let tables = expand::tables(admitted.products().values(), &lent)?;
-        let work = match admitted.shape() {
-            Shape::Rows(plan) => {
-                let mut plan = expand::expand(plan.clone(), admitted.products(), &tables)?;
-                let served = admitted.products().values();
-                if !served.map(|s| s.view()).all(View::keeps_every_row) {
-                    // Invariant: an error tells of no row that the owner's view keeps back.
-                    plan = total::total(self.engine.analysed(plan)?)?;
-                }
-                PlannedWork::Rows(self.engine.optimise(&plan)?)
-            }
-            Shape::Cells(query) => {
-                let planned = self.plan_cells(query, cell_status, admitted.products(), &tables);
-                PlannedWork::Cells(planned?)
-            }
-            Shape::AdHoc(query) => {
-                let planned = self.plan_ad_hoc(query, cell_status, &admitted, &tables);
-                PlannedWork::AdHoc(Box::new(planned?))
-            }
-        };
-        Ok(Planned {
-            grant: admitted.grant().clone(),
-            work,
-            source: Source::of(admitted.products().values(), lent),
-        })
-    }
-
-    /// How the answer to a question of cells is taken from its lattice, and the plan of the rows that this is made of:
-    /// their keys are borrowed for every question, whether they are read again or not.
-    fn plan_cells(
-        &self,
-        query: &CubeQuery,
-        cell_status: bool,
-        products: &expand::ServedProducts,
-        tables: &expand::Tables,
-    ) -> Result<PlannedCells, RunError> {
-        let served = products
-            .get(&query.product)
-            .ok_or_else(|| facts::internal("no such product"))?;
-        let product = served.product();
-        let name = TableReference::full(
-            query.product.council.as_str(),
-            query.product.department.as_str(),
-            query.product.product.as_str(),
-        );
-        let relation = expand::relation(served, &name, tables)?;
-        let cells = cells::Cells {
-            query,
-            facts: facts::CellFacts::new(
-                query,
-                product,
-                served.view(),
-                &name,
-                &self.secret_for(served),
-            )?,
-            axes: axes(query, product)
-                .map_err(|_| facts::internal("an admitted question lies in no lattice"))?,
-        };
-        let lattice = Lattice::of(&cells, relation, &self.engine)?;
-        let key = PatternKey::of(&cells, &lattice.facts, served);
-        let shelved = self.patterns.place(key);
-        Ok(PlannedCells {
-            asked: cells.asked(cell_status)?,
-            shelved,
-            lattice: Arc::new(lattice),
-        })
-    }
-
-    /// The plan of a free question, its noise and its cost.
-    fn plan_ad_hoc(
-        &self,
-        query: &AdHocQuery,
-        cell_status: bool,
-        admitted: &AdmittedFragment,
-        tables: &expand::Tables,
-    ) -> Result<adhoc::PlannedAdHoc, RunError> {
-        let of = &query.cells().product;
-        let served = admitted.products().get(of);
-        let served = served.ok_or_else(|| facts::internal("no such product"))?;
-        let product = served.product();
-        let budget = product.terms(&admitted.grant().purpose);
-        let name = TableReference::full(
-            of.council.as_str(),
-            of.department.as_str(),
-            of.product.as_str(),
-        );
-        let asked = adhoc::AdHoc {
-            query,
-            facts: facts::CellFacts::new(
-                query.cells(),
-                product,
-                served.view(),
-                &name,
-                &self.secret_for(served),
-            )?,
-            budget: budget.ok_or_else(|| facts::internal("an admitted question has a budget"))?,
-            cell_status,
-        };
-        let relation = expand::relation(served, &name, tables)?;
-        asked.planned(relation, served.datasets(), &self.engine)
-    }
-
-    /// The secret that cells of a product are perturbed by. A twin's is none: the node's own draws are for data alone.
-    fn secret_for(&self, served: &Served) -> NoiseSecret {
-        match served.rows() {
-            Rows::Sealed(_) => self.secret.clone(),
-            Rows::Made(..) => NoiseSecret::from_bytes(*served.product().definition.as_bytes()),
-        }
     }
 
     /// Charges a free question to its budget; the cube's cost nothing, and a twin's have nothing to be charged for.
@@ -512,38 +392,6 @@ fn entry(admitted: &AdmittedFragment, peer: &PeerId, decision: Decision) -> Entr
 #[derive(Debug)]
 struct Permitted(AdmittedFragment);
 
-/// An optimised plan over this node's datasets, without keys.
-struct Planned {
-    grant: FreshGrant,
-    work: PlannedWork,
-    source: Source,
-}
-
-/// What a plan reads.
-enum Source {
-    /// Datasets at rest, with keys that are lent for it.
-    Sealed {
-        datasets: BTreeMap<DatasetName, Arc<SealedDataset>>,
-        lent: LentKeys,
-    },
-    /// Synthetic twins: there is nothing to lend, and nothing to charge for.
-    Made,
-}
-
-impl Source {
-    fn of<'a>(served: impl Iterator<Item = &'a Arc<Served>>, lent: LentKeys) -> Self {
-        let (mut datasets, mut made) = (BTreeMap::new(), true);
-        for product in served {
-            made &= matches!(product.rows(), Rows::Made(..));
-            datasets.extend(product.datasets().clone());
-        }
-        match made {
-            true => Self::Made,
-            false => Self::Sealed { datasets, lent },
-        }
-    }
-}
-
 /// A plan whose cost, if it has one, is debited.
 struct Paid(Planned);
 
@@ -553,44 +401,6 @@ struct Keyed {
     work: PlannedWork,
     /// Whether its rows are a twin's.
     made_up: bool,
-}
-
-/// What is to be run.
-enum PlannedWork {
-    /// One plan, whose rows leave.
-    Rows(LogicalPlan),
-    /// The lattice that cells lie in.
-    Cells(PlannedCells),
-    /// One plan, over whose cells noise is drawn.
-    AdHoc(Box<adhoc::PlannedAdHoc>),
-}
-
-/// How an answer of cells is found.
-struct PlannedCells {
-    asked: cells::Asked,
-    shelved: patterns::Shelved,
-    lattice: Arc<Lattice>,
-}
-
-impl PlannedCells {
-    /// The cells that were asked for, and how they are weighed; worked out if nobody has yet.
-    async fn found(self, engine: Engine) -> Result<(RecordBatch, CellRule), RunError> {
-        let work_out = || Arc::clone(&self.lattice).work_out(&engine);
-        let known = self.shelved.get_or_try_init(work_out).await?;
-        let cells = self.asked.of(known);
-        cells.map_err(|source| RunError::Encode { source })
-    }
-}
-
-impl PlannedWork {
-    /// Every plan, whose reads need keys.
-    fn plans(&self) -> Box<dyn Iterator<Item = &LogicalPlan> + '_> {
-        match self {
-            Self::Rows(plan) => Box::new(std::iter::once(plan)),
-            Self::Cells(cells) => Box::new(std::iter::once(&cells.lattice.plan)),
-            Self::AdHoc(work) => Box::new(std::iter::once(&work.plan)),
-        }
-    }
 }
 
 #[cfg(test)]
