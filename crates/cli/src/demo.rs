@@ -21,9 +21,9 @@ pub struct DemoArgs {
     /// Size of the made-up city; 1 is some thirty thousand rows a council
     #[arg(long, default_value_t = 1.0)]
     scale: f64,
-    /// Where the gateway listens
-    #[arg(long, value_name = "HOST:PORT", default_value = "127.0.0.1:0")]
-    listen: String,
+    /// Where the gateway listens; a free port of 127.0.0.1 if not given
+    #[arg(long, value_name = "HOST:PORT")]
+    listen: Option<String>,
     /// Write how to connect to this file, as JSON, once everything answers
     #[arg(long, value_name = "FILE")]
     ready_file: Option<PathBuf>,

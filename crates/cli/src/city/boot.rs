@@ -3,7 +3,7 @@
 use super::department::{Report, bring_up, invite, is_enrolled};
 use super::file::{CityFile, CouncilEntry};
 use super::ready::{ClientFiles, Ready, ReadyAccount};
-use super::{City, NodeKey, Role, accounts};
+use super::{City, HeldPort, NodeKey, Role, accounts};
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use guildhall_authority::{Account, Admin, AdminError, AuthorityConfig, InitOptions};
@@ -23,8 +23,8 @@ pub struct CityOptions {
     pub city: PathBuf,
     /// Where every role keeps its state; reused when it is there.
     pub data: PathBuf,
-    /// Where the gateway listens.
-    pub listen: String,
+    /// Where the gateway listens; a free port of the loopback address if not said.
+    pub listen: Option<String>,
     /// The time.
     pub clock: SharedClock,
     /// Limits of the gateway.
@@ -42,7 +42,7 @@ impl CityOptions {
         Self {
             city: city.to_owned(),
             data: data.to_owned(),
-            listen: "127.0.0.1:0".to_owned(),
+            listen: None,
             clock: Arc::new(guildhall_model::SystemClock),
             gateway_limits: guildhall_gateway::Limits::default(),
             node_limits: guildhall_node::Limits::default(),
@@ -75,14 +75,20 @@ pub async fn boot(options: CityOptions) -> Result<City> {
     federate(&file, &data, &options.clock)?;
     add_accounts(&file, &passwords, &data, &options.clock)?;
 
+    let mut held = Vec::new();
+    let mut hold = || -> Result<SocketAddr> {
+        let port = HeldPort::new().context("cannot hold a port of the loopback address")?;
+        let address = port.address()?;
+        held.push(port);
+        Ok(address)
+    };
     let mut authorities = BTreeMap::new();
     for council in &file.councils {
         (options.report)(&format!("{}: starting the authority", council.name));
-        let mut config = authority_config(&file, council, &data);
+        let config = authority_config(&file, council, hold()?, &data);
         let running = guildhall_authority::serve::start(config.clone(), options.clock.clone())
             .await
             .with_context(|| format!("cannot start the authority of `{}`", council.name))?;
-        config.listen = running.address();
         authorities.insert(
             council.name.clone(),
             Role {
@@ -98,14 +104,25 @@ pub async fn boot(options: CityOptions) -> Result<City> {
         for department in &council.departments {
             let key: NodeKey = (council.name.clone(), department.name.clone());
             let policy = department.policy.as_ref().map(|p| file.folder.join(p));
-            let config = node_config(&key, policy, address(&council.name), &data, &options);
+            let config = node_config(
+                &key,
+                hold()?,
+                policy,
+                address(&council.name),
+                &data,
+                &options,
+            );
             starting.push(start_department(key, config, &file, &data, &options));
         }
     }
     let nodes = try_join_all(starting).await?.into_iter().collect();
 
     (options.report)("starting the gateway");
-    let gateway = start_gateway(&file, &data, &options, &address).await?;
+    let listen = match &options.listen {
+        Some(listen) => listen.clone(),
+        None => hold()?.to_string(),
+    };
+    let gateway = start_gateway(&file, &data, listen, &options, &address).await?;
     let ready = ready(&file, passwords, &data, &gateway, &options, &address).await?;
     Ok(City {
         authorities,
@@ -114,6 +131,7 @@ pub async fn boot(options: CityOptions) -> Result<City> {
         clock: options.clock,
         ready,
         file,
+        _held: held,
     })
 }
 
@@ -133,11 +151,16 @@ fn authority_folder(data: &Path, council: &CouncilName) -> PathBuf {
         .join("authority")
 }
 
-fn authority_config(file: &CityFile, council: &CouncilEntry, data: &Path) -> AuthorityConfig {
+fn authority_config(
+    file: &CityFile,
+    council: &CouncilEntry,
+    listen: SocketAddr,
+    data: &Path,
+) -> AuthorityConfig {
     let folder = authority_folder(data, &council.name);
     AuthorityConfig {
         council: council.name.clone(),
-        listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        listen,
         host_names: Vec::new(),
         root_identity: folder.join("root.age"),
         data: folder,
@@ -226,6 +249,7 @@ fn add_accounts(
 
 fn node_config(
     (council, department): &NodeKey,
+    listen: SocketAddr,
     policy: Option<PathBuf>,
     authority: SocketAddr,
     data: &Path,
@@ -235,7 +259,7 @@ fn node_config(
         council: council.clone(),
         department: department.clone(),
         name: format!("{department}-1").parse()?,
-        listen: "127.0.0.1:0".to_owned(),
+        listen: listen.to_string(),
         announce: None,
         data: data
             .join("councils")
@@ -258,7 +282,7 @@ async fn start_department(
     data: &Path,
     options: &CityOptions,
 ) -> Result<(NodeKey, Role<NodeConfig, RunningNode>)> {
-    let mut config = config?;
+    let config = config?;
     let (council, department) = &key;
     let report: Report<'_> = options.report.as_ref();
     let running = bring_up(
@@ -270,7 +294,6 @@ async fn start_department(
     )
     .await
     .with_context(|| format!("cannot start department `{department}` of `{council}`"))?;
-    config.listen = running.address().to_string();
     Ok((
         key,
         Role {
@@ -293,14 +316,15 @@ fn council_peer(council: &CouncilName, role: PeerRole, name: &str) -> Result<Pee
 async fn start_gateway(
     file: &CityFile,
     data: &Path,
+    listen: String,
     options: &CityOptions,
     address: &impl Fn(&CouncilName) -> SocketAddr,
 ) -> Result<Role<GatewayConfig, guildhall_gateway::Running>> {
     let home = &file.councils[0].name;
     let mut config = GatewayConfig {
-        listen: options.listen.clone(),
+        host_names: host_names(&listen),
+        listen,
         identity: data.join("gateway"),
-        host_names: host_names(&options.listen),
         default_council: home.clone(),
         councils: file
             .councils

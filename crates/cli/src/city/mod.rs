@@ -7,10 +7,12 @@ mod accounts;
 mod boot;
 mod department;
 mod file;
+mod held;
 mod ready;
 
 pub use boot::{CityOptions, boot};
 pub use file::{AccountEntry, CityFile, CouncilEntry, DepartmentEntry, QuestionEntry};
+pub use held::HeldPort;
 pub use ready::{ClientFiles, Ready, ReadyAccount};
 
 use anyhow::{Context as _, Result};
@@ -41,6 +43,8 @@ pub struct City {
     clock: SharedClock,
     ready: Ready,
     file: CityFile,
+    /// What keeps the address of a role that was killed.
+    _held: Vec<HeldPort>,
 }
 
 impl City {

@@ -5,11 +5,12 @@
 
 use super::program::program;
 use guildhall_city_data::{CityOptions, Council as Truth, Department, council, write};
+use guildhall_cli::city::HeldPort;
 use guildhall_cli::sql::{Connection, Endpoint};
 use guildhall_testkit::{answer, rows};
 use std::collections::BTreeMap;
 use std::io::Write as _;
-use std::net::{TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -44,7 +45,7 @@ pub(super) fn deploy() -> PathBuf {
 pub(super) struct Council {
     folder: TempDir,
     program: PathBuf,
-    ports: BTreeMap<&'static str, u16>,
+    ports: BTreeMap<&'static str, HeldPort>,
     serving: BTreeMap<&'static str, Child>,
     departments: Vec<&'static str>,
 }
@@ -106,15 +107,7 @@ impl Council {
         let roles = ["authority", "gateway"]
             .into_iter()
             .chain(departments.iter().copied());
-        // All are held until all are known, so that no two are the same.
-        let held: Vec<(&str, TcpListener)> = roles
-            .map(|r| (r, TcpListener::bind("127.0.0.1:0").unwrap()))
-            .collect();
-        let ports = held
-            .iter()
-            .map(|(r, l)| (*r, l.local_addr().unwrap().port()))
-            .collect();
-        drop(held);
+        let ports = roles.map(|r| (r, HeldPort::new().unwrap())).collect();
         write(&folder.path().join("city"), &options()).unwrap();
         open_to_all(&folder.path().join("city"));
         let council = Self {
@@ -155,7 +148,7 @@ impl Council {
     }
 
     fn replacements(&self, role: &str) -> Vec<(String, String)> {
-        let address = |role: &str| format!("127.0.0.1:{}", self.ports[role]);
+        let address = |role: &str| self.address(role).to_string();
         let data = self.data(role).display().to_string();
         let line = |key: &str, was: &str, is: &str| {
             (format!("{key} = \"{was}\""), format!("{key} = \"{is}\""))
@@ -224,6 +217,11 @@ impl Council {
         if let Some(user) = self.user(role) {
             chown(folder, Some(user), Some(user)).unwrap();
         }
+    }
+
+    /// Where a role listens, whether it is there or not.
+    fn address(&self, role: &str) -> SocketAddr {
+        self.ports[role].address().unwrap()
     }
 
     /// The user that a role runs as; `None` for whoever runs the tests, if that is not root.
@@ -343,7 +341,7 @@ impl Council {
             .spawn()
             .unwrap();
         let deadline = Instant::now() + DEADLINE;
-        while TcpStream::connect(("127.0.0.1", self.ports[role])).is_err() {
+        while TcpStream::connect(self.address(role)).is_err() {
             let said = || std::fs::read_to_string(&log).unwrap();
             assert!(
                 child.try_wait().unwrap().is_none(),
@@ -413,7 +411,7 @@ impl Council {
 
     fn endpoint(&self) -> Endpoint {
         Endpoint {
-            uri: format!("grpc+tls://127.0.0.1:{}", self.ports["gateway"]),
+            uri: format!("grpc+tls://{}", self.address("gateway")),
             ca: std::fs::read_to_string(self.ca()).unwrap(),
             account: Some(("ana".to_owned(), PASSWORD.to_owned())),
             certificate: None,
