@@ -11,6 +11,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "store/v1/manifest",
         "authority/v1/authority",
         "node/v1/node",
+        "clean_room/v1/clean_room",
     ]
     .iter()
     .map(|f| root.join(format!("guildhall/{f}.proto")))
@@ -18,7 +19,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed={}", root.display());
     let descriptors = protox::compile(&files, [&root])?;
     tonic_prost_build::configure()
-        .bytes(".guildhall.node.v1")
+        .bytes(".guildhall.node.v1.ArrowMessage")
+        .bytes(".guildhall.node.v1.RunRequest")
         .compile_fds(descriptors)?;
     Ok(())
 }

@@ -94,6 +94,7 @@ impl State {
             }],
             output: OutputClass::ReleasedCells,
             recipient: node.clone(),
+            gateway: node.clone(),
             charge: 0,
             not_before: now,
             expires: now.after(self.config.grant_life()),
@@ -144,7 +145,8 @@ impl State {
         let (register, policy) = (self.register()?, self.policies.in_force());
         let deciding = self.deciding(&register, &policy, node, now);
         deciding.check_purpose(asker, purpose)?;
-        match deciding.decide(asker, Action::CheckProduct, product, purpose, columns) {
+        let at = deciding.gateway;
+        match deciding.decide(asker, Action::CheckProduct, product, purpose, columns, at) {
             Decision::Permit { policies } => Ok(policies),
             Decision::Forbid { policies } => Err(Refusal::Policy {
                 product: product.product_ref(),

@@ -7,7 +7,7 @@ use guildhall_grant::product::Product;
 use guildhall_grant::{Grant, GrantedProduct, output_from_wire};
 use guildhall_model::{
     ColumnClass, ColumnName, CouncilName, FragmentDigest, GrantId, OutputClass, PeerId, ProductRef,
-    Purpose, QueryId, ReleaseClass, Timestamp,
+    Purpose, QueryId, ReleaseClass, Role, Timestamp,
 };
 use guildhall_policy::{Action, Asker, Decision, Policies, Question, Subject};
 use guildhall_proto::authority::v1 as wire;
@@ -46,7 +46,7 @@ pub(crate) struct FragmentAsked {
     node: PeerId,
     pub(crate) products: Vec<GrantedProduct>,
     output: OutputClass,
-    recipient: PeerId,
+    pub(crate) recipient: PeerId,
     digest: FragmentDigest,
 }
 
@@ -98,12 +98,7 @@ impl Deciding<'_> {
     }
 
     fn grant(&self, asked: &Asked, fragment: &FragmentAsked) -> Result<Issued, Refusal> {
-        if fragment.recipient != *self.gateway {
-            return Err(Refusal::invalid(
-                "fragments.recipient",
-                "results go to the gateway that asks",
-            ));
-        }
+        self.check_recipient(fragment)?;
         if fragment.products.is_empty() {
             return Err(Refusal::invalid(
                 "fragments.products",
@@ -128,11 +123,31 @@ impl Deciding<'_> {
             not_before: self.now,
             expires: self.now.after(self.life),
             query: asked.query.clone(),
+            gateway: self.gateway.clone(),
         };
         Ok(Issued {
             grant,
             policies: policies.into_iter().collect(),
         })
+    }
+
+    /// Invariant: what was not released goes to a clean room and to nobody else. Which councils' may be sent it is for
+    /// policy to say.
+    fn check_recipient(&self, fragment: &FragmentAsked) -> Result<(), Refusal> {
+        let (fits, rule) = match fragment.output {
+            OutputClass::PartialCells => (
+                fragment.recipient.role == Role::CleanRoom,
+                "parts of cells go to a clean room",
+            ),
+            OutputClass::ReleasedCells | OutputClass::OpenRows => (
+                fragment.recipient == *self.gateway,
+                "results go to the gateway that asks",
+            ),
+        };
+        match fits {
+            true => Ok(()),
+            false => Err(Refusal::invalid("fragments.recipient", rule)),
+        }
     }
 
     /// The purposes that `asker` may name here: those it holds of those that the council publishes.
@@ -192,6 +207,7 @@ impl Deciding<'_> {
             product,
             &asked.purpose,
             &wanted.columns,
+            &fragment.recipient,
         ) {
             Decision::Permit { policies } => Ok(policies),
             Decision::Forbid { policies } => Err(Refusal::Policy {
@@ -209,6 +225,7 @@ impl Deciding<'_> {
             product,
             purpose,
             &BTreeSet::new(),
+            self.gateway,
         )
         .permits()
     }
@@ -220,6 +237,7 @@ impl Deciding<'_> {
         product: &Product,
         purpose: &Purpose,
         columns: &BTreeSet<ColumnName>,
+        recipient: &PeerId,
     ) -> Decision {
         let subject = Subject {
             product: product.product_ref(),
@@ -234,6 +252,7 @@ impl Deciding<'_> {
             purpose,
             columns,
             gateway: self.gateway,
+            recipient,
             council: self.council,
         })
     }
@@ -251,6 +270,12 @@ fn check_class(product: &Product, output: OutputClass) -> Result<(), Refusal> {
     let why = match (product.class, output) {
         (ReleaseClass::Warranted, _) => "it is released on a warrant only",
         (ReleaseClass::Aggregate, OutputClass::OpenRows) => "it releases cells, not rows",
+        (ReleaseClass::Open | ReleaseClass::Restricted, OutputClass::PartialCells) => {
+            "it releases rows; there are no parts of cells"
+        }
+        (ReleaseClass::Aggregate, OutputClass::PartialCells) if !product.distinct_units => {
+            "it does not say that its units are nobody else's, so its cells are not released together with others'"
+        }
         _ => return Ok(()),
     };
     Err(Refusal::Class {
@@ -309,6 +334,7 @@ pub(crate) fn issued(issued: &Issued) -> Entry {
         query: Some(grant.query.clone()),
         grant: Some(grant.id.clone()),
         node: Some(grant.node.clone()),
+        peer: Some(grant.gateway.clone()),
         recipient: Some(grant.recipient.clone()),
         fragment: Some(grant.fragment),
         products: grant.products.iter().map(seen).collect(),

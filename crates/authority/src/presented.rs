@@ -52,10 +52,11 @@ impl State {
             if !register::is_enrolled(c, node)? {
                 return Err(Refusal::Peer);
             }
-            if register::is_revoked(c, &grant.recipient)? {
-                return Err(Refusal::Grant(
-                    "the gateway of this grant is revoked".to_owned(),
-                ));
+            for (whose, peer) in [("gateway", &grant.gateway), ("recipient", &grant.recipient)] {
+                if register::is_revoked(c, peer)? {
+                    let why = format!("the {whose} of this grant is revoked");
+                    return Err(Refusal::Grant(why));
+                }
             }
             let own = grant.principal.council == *self.council();
             if own && accounts::find(c, self.council(), &grant.principal.name)?.is_none() {

@@ -47,6 +47,7 @@ pub(crate) fn a_grant() -> Grant {
         not_before: start(),
         expires: start().after(LIFE),
         query: n("q-1"),
+        gateway: n("spiffe://northmoor/council/gateway/gw-1"),
     }
 }
 
@@ -92,6 +93,7 @@ pub(crate) fn a_product() -> Product {
         unit: Some(n("vehicle")),
         minimum_group: 10,
         max_rows_per_unit: 100,
+        distinct_units: false,
         columns: vec![
             column("vehicle", ColumnClass::Identifier, &["plate"]),
             column("ward", ColumnClass::Quasi, &["car_park", "ward"]),
@@ -189,17 +191,20 @@ prop_compose! {
         (node, recipient) in (peer(), peer()),
         fragment in digest(),
         mut products in vec(granted_product(), 0..4),
-        rows in any::<bool>(),
+        output in prop::sample::select(vec![
+            OutputClass::OpenRows,
+            OutputClass::ReleasedCells,
+            OutputClass::PartialCells,
+        ]),
         charge in any::<u64>(),
         (not_before, expires) in span(),
-        query in plain_id(),
+        (query, gateway) in (plain_id(), peer()),
     ) -> Grant {
         let mut seen = BTreeSet::new();
         products.retain(|p| seen.insert((p.department.clone(), p.product.clone())));
-        let output = if rows { OutputClass::OpenRows } else { OutputClass::ReleasedCells };
         Grant {
             id, council, principal, purpose, node, fragment, products, output, recipient, charge,
-            not_before, expires, query,
+            not_before, expires, query, gateway,
         }
     }
 }
@@ -307,6 +312,7 @@ prop_compose! {
         (arrow_schema, definition) in (vec(any::<u8>(), 0..20), digest()),
         (rows, always_reads) in (any::<u64>(), reads()),
         node in "[a-z]{1,5}",
+        distinct in any::<bool>(),
         budget in prop::option::of(budget()),
     ) -> Product {
         let may_have = class == ReleaseClass::Aggregate && !columns[0].reads.is_empty();
@@ -326,6 +332,7 @@ prop_compose! {
             row_count: (class == ReleaseClass::Open).then_some(rows),
             dimensions: vec![Dimension { column: last.clone(), roll_ups, values, within: None }],
             measures: vec![Measure { column: last, lower: a.min(b), upper: a.max(b) }],
+            distinct_units: distinct && class == ReleaseClass::Aggregate && conforms_to.is_some(),
             council, department, name, version, doc, class, purposes, conforms_to, minimum_group, max_rows_per_unit,
             columns, arrow_schema, definition, always_reads, budgets,
         }

@@ -45,6 +45,8 @@ pub struct Grant {
     pub expires: Timestamp,
     /// Ties the grants of one query together.
     pub query: QueryId,
+    /// The gateway that asked for it. A recipient that is a clean room answers no other.
+    pub gateway: PeerId,
 }
 
 /// One product of a grant. Its council is the grant's.

@@ -56,6 +56,9 @@ pub struct Product {
     pub node: PeerId,
     /// What free questions may cost, one budget a purpose; without one there is no ad hoc lane.
     pub budgets: Vec<Budget>,
+    /// Whether none of its units is also one of another owner's product of the same template. Only then may its cells be
+    /// released together with theirs.
+    pub distinct_units: bool,
 }
 
 /// A column of a product.
@@ -257,6 +260,13 @@ impl Product {
                     rule: "is 0",
                 });
             }
+        }
+        let may_join = self.class == ReleaseClass::Aggregate && self.conforms_to.is_some();
+        if self.distinct_units && !may_join {
+            return Err(WireError::Rule {
+                field: "distinct_units",
+                rule: "is set, though the product is not one of cells that conforms to a template",
+            });
         }
         if self.class != ReleaseClass::Open && self.row_count.is_some() {
             return Err(WireError::Rule {

@@ -87,6 +87,8 @@ pub enum OutputClass {
     ReleasedCells,
     /// Rows of open (or permitted) products.
     OpenRows,
+    /// What is known of cells before disclosure control, to a clean room alone.
+    PartialCells,
 }
 
 impl OutputClass {
@@ -96,6 +98,7 @@ impl OutputClass {
         match self {
             Self::ReleasedCells => "released-cells",
             Self::OpenRows => "open-rows",
+            Self::PartialCells => "partial-cells",
         }
     }
 }

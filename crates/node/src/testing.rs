@@ -319,6 +319,7 @@ impl TestNode {
             not_before: self.clock.now(),
             expires: self.clock.now().after(Duration::from_secs(300)),
             query: format!("q-{number}").parse().unwrap(),
+            gateway: GATEWAY.parse().unwrap(),
         }
     }
 

@@ -19,6 +19,8 @@ pub enum Action {
     ReadRows,
     /// Be given cells that passed disclosure control.
     ReadCells,
+    /// Have what is known of cells sent to a clean room, which releases them together with those of other owners.
+    JoinCells,
     /// Be shown, at the department's own node, what a product would release and withhold. Decided by councils only.
     CheckProduct,
 }
@@ -30,6 +32,7 @@ impl Action {
         match output {
             OutputClass::OpenRows => Self::ReadRows,
             OutputClass::ReleasedCells => Self::ReadCells,
+            OutputClass::PartialCells => Self::JoinCells,
         }
     }
 
@@ -40,6 +43,7 @@ impl Action {
             Self::SeeProduct => "SeeProduct",
             Self::ReadRows => "ReadRows",
             Self::ReadCells => "ReadCells",
+            Self::JoinCells => "JoinCells",
             Self::CheckProduct => "CheckProduct",
         }
     }
@@ -100,8 +104,10 @@ pub struct Question<'a> {
     pub purpose: &'a Purpose,
     /// The product's columns that are read; not looked at by `SeeProduct`.
     pub columns: &'a BTreeSet<ColumnName>,
-    /// Who is sent the answer.
+    /// The gateway that is sent the answer.
     pub gateway: &'a PeerId,
+    /// Whom the node sends to: that gateway, or a clean room.
+    pub recipient: &'a PeerId,
     /// The council whose authority decides, or issued the grant.
     pub council: &'a CouncilName,
 }
@@ -183,6 +189,8 @@ impl Question<'_> {
         ];
         if self.action != Action::SeeProduct {
             pairs.push(("columns".to_owned(), texts(self.columns)));
+            let recipient = text(&self.recipient.council);
+            pairs.push(("recipient_council".to_owned(), recipient));
         }
         Context::from_pairs(pairs).ok()
     }

@@ -17,14 +17,15 @@ const CLASSES: [ReleaseClass; 4] = [
     ReleaseClass::Aggregate,
     ReleaseClass::Warranted,
 ];
-const ACTIONS: [Action; 4] = [
+const ACTIONS: [Action; 5] = [
     Action::SeeProduct,
     Action::ReadRows,
     Action::ReadCells,
+    Action::JoinCells,
     Action::CheckProduct,
 ];
 /// Those that a department's policy is asked about.
-const AT_NODES: &[Action] = &[Action::ReadRows, Action::ReadCells];
+const AT_NODES: &[Action] = &[Action::ReadRows, Action::ReadCells, Action::JoinCells];
 
 #[test]
 fn the_default_policies_decide_as_their_matrix_says() {
@@ -40,6 +41,30 @@ fn the_default_policies_decide_as_their_matrix_says() {
         now == kept,
         "vectors/matrix.txt no longer holds; it would now be:\n{now}"
     );
+}
+
+#[test]
+fn parts_of_cells_go_to_another_councils_clean_room_where_a_policy_says_so() {
+    let theirs = Why {
+        clean_room: "spiffe://southmoor/council/clean-room/main"
+            .parse()
+            .unwrap(),
+        ..why("planning")
+    };
+    let ana = asker("northmoor/ana", &["analyst"]);
+    let cells = subject(ReleaseClass::Aggregate);
+    let default = Policies::council(DEFAULT_COUNCIL_POLICY).unwrap();
+    assert!(ask(&default, &ana, Action::JoinCells, &cells, &why("planning")).permits());
+    assert!(!ask(&default, &ana, Action::JoinCells, &cells, &theirs).permits());
+    let shared = format!(
+        "{DEFAULT_COUNCIL_POLICY} @id(\"shared\") permit (principal, action == Action::\"JoinCells\", resource) \
+         when {{ context.recipient_council == \"southmoor\" }};"
+    );
+    let shared = Policies::council(&shared).unwrap();
+    assert!(ask(&shared, &ana, Action::JoinCells, &cells, &theirs).permits());
+    // What gives rows has no parts of cells, whatever a policy says.
+    let open = subject(ReleaseClass::Open);
+    assert!(!ask(&shared, &ana, Action::JoinCells, &open, &theirs).permits());
 }
 
 /// The first `askers` principals, every action and class, asked for a purpose held and offered, for one
@@ -268,6 +293,7 @@ struct Why {
     purpose: Purpose,
     columns: BTreeSet<ColumnName>,
     gateway: PeerId,
+    clean_room: PeerId,
     council: CouncilName,
 }
 
@@ -282,8 +308,13 @@ impl Why {
             purpose,
             columns,
             gateway,
+            clean_room,
             council,
         } = self;
+        let recipient = match action {
+            Action::JoinCells => clean_room,
+            _ => gateway,
+        };
         Question {
             asker,
             action,
@@ -291,6 +322,7 @@ impl Why {
             purpose,
             columns,
             gateway,
+            recipient,
             council,
         }
     }
@@ -326,6 +358,9 @@ fn why(purpose: &str) -> Why {
         purpose: purpose.parse().unwrap(),
         columns: ["ward".parse().unwrap()].into(),
         gateway: "spiffe://northmoor/council/gateway/gw".parse().unwrap(),
+        clean_room: "spiffe://northmoor/council/clean-room/main"
+            .parse()
+            .unwrap(),
         council: "northmoor".parse().unwrap(),
     }
 }

@@ -32,6 +32,12 @@ pub mod authority {
         tonic::include_proto!("guildhall.authority.v1");
     }
 }
+/// The clean room's service.
+pub mod clean_room {
+    pub mod v1 {
+        tonic::include_proto!("guildhall.clean_room.v1");
+    }
+}
 /// The node's service.
 pub mod node {
     pub mod v1 {

@@ -47,6 +47,7 @@ pub(super) fn leave_of(state: &State, product: &Product) -> Grant {
         not_before: now,
         expires: now.after(Duration::from_secs(300)),
         query: "q-1".parse().unwrap(),
+        gateway: GATEWAY.parse().unwrap(),
     }
 }
 

@@ -6,6 +6,7 @@ mod checking;
 mod crashing;
 mod debiting;
 mod enrolling;
+mod joining;
 mod killing;
 mod lending;
 mod modelling;
@@ -173,6 +174,7 @@ impl Town {
             always_reads: BTreeSet::from([dataset_column("plate")]),
             node: self.node.clone(),
             budgets: Vec::new(),
+            distinct_units: false,
         }
     }
 

@@ -96,6 +96,7 @@ fn product(council: &str) -> Product {
         row_count: Some(2),
         always_reads: BTreeSet::new(),
         budgets: vec![],
+        distinct_units: false,
         node: format!("spiffe://{council}/parking/node/parking-1")
             .parse()
             .unwrap(),

@@ -26,6 +26,7 @@ impl Statement for Grant {
             not_before_us: self.not_before.as_micros(),
             expires_us: self.expires.as_micros(),
             query_id: self.query.to_string(),
+            gateway: self.gateway.to_string(),
         }
     }
 
@@ -61,6 +62,7 @@ impl Statement for Grant {
             not_before,
             expires,
             query: wire::name("query_id", &w.query_id)?,
+            gateway: wire::peer("gateway", &w.gateway)?,
         })
     }
 }
@@ -94,6 +96,7 @@ pub fn output_to_wire(output: OutputClass) -> proto::OutputClass {
     match output {
         OutputClass::ReleasedCells => proto::OutputClass::ReleasedCells,
         OutputClass::OpenRows => proto::OutputClass::OpenRows,
+        OutputClass::PartialCells => proto::OutputClass::PartialCells,
     }
 }
 
@@ -102,6 +105,7 @@ pub fn output_from_wire(value: i32) -> Result<OutputClass, WireError> {
     match proto::OutputClass::try_from(value) {
         Ok(proto::OutputClass::ReleasedCells) => Ok(OutputClass::ReleasedCells),
         Ok(proto::OutputClass::OpenRows) => Ok(OutputClass::OpenRows),
+        Ok(proto::OutputClass::PartialCells) => Ok(OutputClass::PartialCells),
         Ok(proto::OutputClass::Unspecified) | Err(_) => Err(WireError::Unknown {
             field: "output_class",
             value,

@@ -36,6 +36,7 @@ impl Statement for Product {
             always_reads: reads_to_wire(&self.always_reads),
             node: self.node.to_string(),
             budgets: self.budgets.iter().map(budget_to_wire).collect(),
+            distinct_units: self.distinct_units,
         }
     }
 
@@ -77,6 +78,7 @@ impl Statement for Product {
                 .iter()
                 .map(budget_from_wire)
                 .collect::<Result<_, _>>()?,
+            distinct_units: w.distinct_units,
         };
         product.check()?;
         Ok(product)

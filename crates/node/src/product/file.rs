@@ -61,6 +61,8 @@ pub struct Draft {
     pub minimum_group: u32,
     /// The most rows of one unit that count in one cell; 0 where cells are not weighed.
     pub max_rows_per_unit: u32,
+    /// Whether none of its units is also one of another owner's product of the same template.
+    pub distinct_units: bool,
     /// The columns, by name.
     pub columns: BTreeMap<ColumnName, ColumnDraft>,
     /// What may be grouped and filtered by.
@@ -101,6 +103,8 @@ struct File {
     unit: Option<ColumnName>,
     minimum_group: Option<u32>,
     max_rows_per_unit: Option<u32>,
+    #[serde(default)]
+    distinct_units: bool,
     columns: BTreeMap<String, ColumnDraft>,
     #[serde(default)]
     dimension: Vec<DimensionFile>,
@@ -215,6 +219,13 @@ impl Draft {
         self.measures
             .iter()
             .try_for_each(|m| self.check_measure(m))?;
+        let may_join = self.class == ReleaseClass::Aggregate && self.conforms_to.is_some();
+        if self.distinct_units && !may_join {
+            return complain(
+                "distinct_units",
+                "is set, though the product is not of class `aggregate` or conforms to no template; only cells of one template are put together",
+            );
+        }
         budget::check(self)
     }
 
@@ -386,6 +397,7 @@ impl File {
             unit: self.unit,
             minimum_group: self.minimum_group.unwrap_or(0),
             max_rows_per_unit: self.max_rows_per_unit.unwrap_or(0),
+            distinct_units: self.distinct_units,
             columns,
             dimensions,
             measures,

@@ -186,7 +186,8 @@ impl Runner {
                 subject: &subject,
                 purpose: &grant.purpose,
                 columns: &read.columns,
-                gateway: peer,
+                gateway: &grant.gateway,
+                recipient: peer,
                 council: &grant.council,
             });
             match decision {

@@ -172,6 +172,7 @@ pub(crate) fn sessions() -> Product {
         row_count: None,
         always_reads: BTreeSet::new(),
         budgets: vec![],
+        distinct_units: false,
         node: "spiffe://northmoor/parking/node/parking-1".parse().unwrap(),
     }
 }
