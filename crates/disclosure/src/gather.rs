@@ -1,21 +1,22 @@
 //! From rows to units: who is in which cell, and what their rows add up to there.
 //!
 //! Every table of a lattice is about the same rows, so they are read once. A [`Gathering`] takes them batch by batch
-//! and keeps one entry for each unit in each of the finest cells; [`Gathered`] makes the tables of it.
+//! and keeps one entry for each unit in each of the finest cells; [`Gathered`] makes the tables of it. Several may share
+//! the rows of different units among them ([`Gathered::joined`]).
 //!
 //! Sums are of whole numbers, so that their order does not matter: the same rows give the same facts.
 
+use crate::amounts::Amounts;
+use crate::entries::{Entries, NOWHERE};
+use crate::names::Names;
 use crate::noise::NoiseSecret;
 use crate::release::ReleaseError;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::Decimal128Type;
-use arrow::row::{RowConverter, SortField};
-use std::collections::HashMap;
 use std::fmt;
-use std::ops::Range;
 
-/// Entries after which those of the same unit and cell are taken together for the first time.
+/// Entries of all that share rows after which those of the same unit and cell are taken together for the first time.
 const COMPACT_AT: usize = 1 << 22;
 
 /// How the total of one unit in one cell comes about.
@@ -62,6 +63,13 @@ pub struct Gathered {
     /// The key columns, a row for each of the finest cells.
     pub(crate) keys: Vec<ArrayRef>,
     pub(crate) cells: usize,
+    // Invariant: no unit is in two of them.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// What one gathering has made of its units.
+pub(crate) struct Part {
+    /// The record key of each unit, by its number.
     pub(crate) records: Vec<u64>,
     pub(crate) entries: Entries,
 }
@@ -82,10 +90,17 @@ impl Gathering {
         }
     }
 
+    /// The same as one of so many that share the rows, which together take as much memory as one alone.
+    #[must_use]
+    pub fn one_of(self, gatherings: usize) -> Self {
+        let compact_at = self.compact_at.div_ceil(gatherings.max(1));
+        Self { compact_at, ..self }
+    }
+
     /// Takes rows: where each is at every level of every axis, whose it is, and its values. A row of nobody (NULL) is
     /// in no cell.
     ///
-    /// Fails if the columns are of different lengths or the values are not there.
+    /// Fails if the columns are of different lengths, or of other types than before, or the values are not there.
     pub fn push(
         &mut self,
         keys: &[ArrayRef],
@@ -102,18 +117,23 @@ impl Gathering {
             self.keys.push(taken(keys, &new_cells)?);
         }
         let (units, new_units) = self.units.number(std::slice::from_ref(unit), rows)?;
-        let new_units = take(unit, &new_units, None)?;
-        let records = self.secret.record_keys(&new_units)?;
+        let records = self.secret.record_keys(&take(unit, &new_units, None)?)?;
         self.records
             .extend(records.iter().map(Option::unwrap_or_default));
-        for row in (0..rows).filter(|row| unit.is_valid(*row)) {
-            self.entries.push(units[row], cells[row], given.of(row));
-        }
+        let places = self
+            .entries
+            .places(&units, &cells, |row| unit.is_valid(row))?;
+        given.add(&places, &mut self.entries.totals);
         if self.entries.len() >= self.compact_at {
-            self.entries = self.entries.compacted(self.records.len());
+            self.compact();
             self.compact_at = self.compact_at.max(self.entries.len().saturating_mul(2));
         }
         Ok(())
+    }
+
+    fn compact(&mut self) {
+        let entries = std::mem::take(&mut self.entries);
+        self.entries = entries.compacted(self.records.len(), self.cells.len());
     }
 
     /// The same, taking entries together sooner or later.
@@ -125,7 +145,7 @@ impl Gathering {
     /// How many of the finest cells there are so far.
     #[must_use]
     pub fn cells(&self) -> usize {
-        self.cells.ids.len()
+        self.cells.len()
     }
 
     /// About how many bytes of memory it holds, with what it takes to finish.
@@ -137,26 +157,79 @@ impl Gathering {
             .flatten()
             .map(|k| k.get_array_memory_size());
         let names = self.cells.bytes().saturating_add(self.units.bytes());
-        let entries = self.entries.bytes().saturating_mul(2);
+        let records = self.records.capacity().saturating_mul(size_of::<u64>());
         keys.fold(names, usize::saturating_add)
-            .saturating_add(entries)
+            .saturating_add(records)
+            .saturating_add(self.entries.bytes())
     }
 
     /// All that there is to know of the rows.
-    pub fn finish(self) -> Result<Gathered, ReleaseError> {
-        let columns = self.keys.first().map_or(0, Vec::len);
-        let column = |at: usize| {
-            let pieces: Vec<&dyn Array> =
-                self.keys.iter().map(|piece| piece[at].as_ref()).collect();
-            concat(&pieces)
-        };
+    pub fn finish(mut self) -> Result<Gathered, ReleaseError> {
+        self.compact();
+        let pieces: Vec<&[ArrayRef]> = self.keys.iter().map(Vec::as_slice).collect();
         Ok(Gathered {
-            keys: (0..columns).map(column).collect::<Result<_, _>>()?,
-            cells: self.cells.ids.len(),
-            entries: self.entries.compacted(self.records.len()),
+            keys: joined(&pieces)?,
+            cells: self.cells.len(),
             adds: self.adds,
-            records: self.records,
+            parts: vec![Part {
+                records: self.records,
+                entries: self.entries,
+            }],
         })
+    }
+}
+
+impl Gathered {
+    /// What several gatherings have made of rows of different units, as one would have made of all of them.
+    ///
+    /// A unit that is in two of them counts twice: it is for the caller to deal rows out by their units. Fails if they
+    /// are of different totals or keys, and for none.
+    pub fn joined(all: Vec<Self>) -> Result<Self, ReleaseError> {
+        let adds = all.first().map(|first| first.adds.clone());
+        let adds = adds.ok_or(ReleaseError::Shape)?;
+        let keys: Vec<&[ArrayRef]> = all.iter().map(|one| one.keys.as_slice()).collect();
+        if all.iter().any(|one| one.adds != adds)
+            || keys.windows(2).any(|k| k[0].len() != k[1].len())
+        {
+            return Err(ReleaseError::Shape);
+        }
+        let keys = joined(&keys)?;
+        let cells = all
+            .iter()
+            .map(|one| one.cells)
+            .fold(0, usize::saturating_add);
+        let (numbers, first) = Names::default().number(&keys, cells)?;
+        let (mut numbers, mut parts) = (numbers.as_slice(), Vec::new());
+        for one in all {
+            let (own, others) = numbers.split_at(one.cells);
+            parts.extend(one.parts.into_iter().map(|part| part.renumbered(own)));
+            numbers = others;
+        }
+        Ok(Self {
+            adds,
+            keys: taken(&keys, &first)?,
+            cells: first.len(),
+            parts,
+        })
+    }
+
+    /// How many of the finest cells there are.
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.cells
+    }
+
+    /// How many gatherings it comes from.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.parts.len()
+    }
+}
+
+impl Part {
+    fn renumbered(mut self, cells: &[u32]) -> Self {
+        self.entries.renumber(cells);
+        self
     }
 }
 
@@ -185,59 +258,14 @@ pub(crate) fn taken(
     Ok(columns.collect::<Result<_, _>>()?)
 }
 
-/// Numbers for what has the same values, in the order in which it was first seen.
-#[derive(Default)]
-pub(crate) struct Names {
-    converter: Option<RowConverter>,
-    ids: HashMap<Box<[u8]>, u32>,
-}
-
-impl Names {
-    /// The number of each row, and the rows that had none yet.
-    pub(crate) fn number(
-        &mut self,
-        columns: &[ArrayRef],
-        rows: usize,
-    ) -> Result<(Vec<u32>, UInt32Array), ReleaseError> {
-        let (mut numbers, mut new) = (Vec::with_capacity(rows), Vec::new());
-        let names = self.names(columns)?;
-        for row in 0..rows {
-            let name = names.as_ref().map(|n| n.row(row));
-            let name = name.as_ref().map_or(&[][..], AsRef::as_ref);
-            let number = match self.ids.get(name) {
-                Some(number) => *number,
-                None => {
-                    let next = u32::try_from(self.ids.len()).map_err(|_| ReleaseError::Shape)?;
-                    self.ids.insert(name.into(), next);
-                    new.push(u32::try_from(row).map_err(|_| ReleaseError::Shape)?);
-                    next
-                }
-            };
-            numbers.push(number);
-        }
-        Ok((numbers, UInt32Array::from(new)))
-    }
-
-    /// Rows of no column have one name, which is none.
-    fn names(&mut self, columns: &[ArrayRef]) -> Result<Option<arrow::row::Rows>, ReleaseError> {
-        if columns.is_empty() {
-            return Ok(None);
-        }
-        if self.converter.is_none() {
-            let fields = columns
-                .iter()
-                .map(|c| SortField::new(c.data_type().clone()));
-            self.converter = Some(RowConverter::new(fields.collect())?);
-        }
-        let rows = self.converter.as_ref().map(|c| c.convert_columns(columns));
-        Ok(rows.transpose()?)
-    }
-
-    fn bytes(&self) -> usize {
-        /// Of a name, its number and its place in the table.
-        const EACH: usize = 64;
-        self.ids.len().saturating_mul(EACH)
-    }
+/// The columns that come in `pieces`, whole.
+fn joined(pieces: &[&[ArrayRef]]) -> Result<Vec<ArrayRef>, ReleaseError> {
+    let columns = pieces.first().map_or(0, |first| first.len());
+    let column = |at: usize| {
+        let pieces: Vec<&dyn Array> = pieces.iter().map(|piece| piece[at].as_ref()).collect();
+        concat(&pieces)
+    };
+    Ok((0..columns).map(column).collect::<Result<_, _>>()?)
 }
 
 /// What the rows of a batch give to each total.
@@ -263,128 +291,31 @@ impl<'a> Given<'a> {
         }
     }
 
-    fn of(&self, row: usize) -> impl Iterator<Item = Option<i128>> + '_ {
-        self.adds.iter().map(move |adds| match adds.takes {
-            Takes::Rows => Some(1),
-            Takes::Values(column) => self.values[column].is_valid(row).then_some(1),
-            Takes::Sum(column) => {
-                let values = self.values[column];
-                values.is_valid(row).then(|| values.value(row))
+    /// Adds what each row gives to each total at the row's place.
+    fn add(&self, places: &[u32], totals: &mut [Amounts]) {
+        for (adds, total) in self.adds.iter().zip(totals) {
+            match adds.takes {
+                Takes::Rows => add(places, total, |_| Some(1)),
+                Takes::Values(column) => {
+                    let values = self.values[column];
+                    add(places, total, |row| values.is_valid(row).then_some(1));
+                }
+                Takes::Sum(column) => {
+                    let values = self.values[column];
+                    let value = |row| values.is_valid(row).then(|| values.value(row));
+                    add(places, total, value);
+                }
             }
-        })
+        }
     }
 }
 
-/// What units have in the finest cells, by the units' and the cells' numbers.
-pub(crate) struct Entries {
-    totals: usize,
-    units: Vec<u32>,
-    pub(crate) cells: Vec<u32>,
-    /// For each entry as many as there are totals: what was given, and whether anything was.
-    sums: Vec<i128>,
-    given: Vec<bool>,
-}
-
-impl Entries {
-    fn of(totals: usize) -> Self {
-        Self {
-            totals,
-            units: vec![],
-            cells: vec![],
-            sums: vec![],
-            given: vec![],
+fn add(places: &[u32], total: &mut Amounts, value: impl Fn(usize) -> Option<i128>) {
+    for (row, place) in places.iter().enumerate() {
+        if *place != NOWHERE
+            && let Some(value) = value(row)
+        {
+            total.add(*place as usize, value);
         }
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.units.len()
-    }
-
-    fn bytes(&self) -> usize {
-        let totals = self.totals.saturating_mul(size_of::<i128>() + 1);
-        let each = totals.saturating_add(2 * size_of::<u32>() + size_of::<usize>());
-        self.units.capacity().saturating_mul(each)
-    }
-
-    fn push(&mut self, unit: u32, cell: u32, given: impl Iterator<Item = Option<i128>>) {
-        self.units.push(unit);
-        self.cells.push(cell);
-        for value in given {
-            self.sums.push(value.unwrap_or(0));
-            self.given.push(value.is_some());
-        }
-    }
-
-    /// What an entry gives to each total.
-    pub(crate) fn given(&self, entry: usize) -> impl Iterator<Item = Option<i128>> + '_ {
-        let totals = entry * self.totals..(entry + 1) * self.totals;
-        let pairs = self.sums[totals.clone()].iter().zip(&self.given[totals]);
-        pairs.map(|(sum, given)| given.then_some(*sum))
-    }
-
-    /// The same, of each unit in each cell one, in the order of units and then cells.
-    fn compacted(&self, units: usize) -> Self {
-        let mut order = self.by_unit(units);
-        for run in self.runs(&order) {
-            order[run].sort_unstable_by_key(|entry| self.cells[*entry]);
-        }
-        let mut compacted = Self::of(self.totals);
-        for entry in order {
-            let of = (self.units[entry], self.cells[entry]);
-            match (compacted.units.last(), compacted.cells.last()) {
-                (Some(unit), Some(cell)) if (*unit, *cell) == of => compacted.add(self, entry),
-                _ => compacted.push(of.0, of.1, self.given(entry)),
-            }
-        }
-        compacted
-    }
-
-    /// Adds an entry of `other` to the last one.
-    fn add(&mut self, other: &Self, entry: usize) {
-        let last = self.sums.len() - self.totals;
-        for (at, value) in (last..).zip(other.given(entry)) {
-            if let Some(value) = value {
-                self.sums[at] = self.sums[at].saturating_add(value);
-                self.given[at] = true;
-            }
-        }
-    }
-
-    /// The entries in the order of their units, by counting.
-    fn by_unit(&self, units: usize) -> Vec<usize> {
-        let mut next = vec![0_usize; units + 1];
-        for unit in &self.units {
-            next[*unit as usize + 1] += 1;
-        }
-        for unit in 0..units {
-            next[unit + 1] += next[unit];
-        }
-        let mut order = vec![0; self.len()];
-        for (entry, unit) in self.units.iter().enumerate() {
-            let place = &mut next[*unit as usize];
-            order[*place] = entry;
-            *place += 1;
-        }
-        order
-    }
-
-    /// Where in `order`, which is by units, the entries of each unit are.
-    fn runs(&self, order: &[usize]) -> Vec<Range<usize>> {
-        let (mut runs, mut start) = (Vec::new(), 0);
-        for run in order.chunk_by(|a, b| self.units[*a] == self.units[*b]) {
-            runs.push(start..start + run.len());
-            start += run.len();
-        }
-        runs
-    }
-
-    /// The entries of one unit after the other, with its number; they are in the order of units.
-    pub(crate) fn of_units(&self) -> impl Iterator<Item = (u32, Range<usize>)> + '_ {
-        let mut start = 0;
-        self.units.chunk_by(|a, b| a == b).map(move |run| {
-            let entries = start..start + run.len();
-            start = entries.end;
-            (run[0], entries)
-        })
     }
 }

@@ -16,17 +16,20 @@
 //! `GUILDHALL_CASES=1000000 cargo test -p guildhall-disclosure --release -- differential`.
 
 mod adhoc;
+mod amounts;
 mod answer;
 mod canonical;
 mod cells;
 mod coordinates;
 mod dominance;
+mod entries;
 mod explain;
 mod facts;
 mod gather;
 mod lattice;
 mod lines;
 mod margins;
+mod names;
 mod noise;
 pub mod ons;
 mod ptable;
@@ -50,3 +53,4 @@ pub use margins::{Axis, Coordinate, Cuboid, Margins, Pattern};
 pub use noise::{Noise, NoiseSecret};
 pub use ptable::{PTable, PTableError, PTableSpec};
 pub use release::{Gate, Receipt, ReleaseError, Released, Rule};
+pub use tables::Tally;

@@ -1,12 +1,17 @@
 //! The tables of a lattice: of each cell its units, and what is to be known of each of its totals.
 
+use crate::amounts::Amounts;
+use crate::entries::Merged;
 use crate::facts::{Facts, Members, Total};
-use crate::gather::{Adds, Gathered, Names, taken};
+use crate::gather::{Adds, Gathered, Part, taken};
 use crate::margins::Axis;
+use crate::names::Names;
 use crate::noise::Noise;
 use crate::release::ReleaseError;
 use arrow::array::{ArrayRef, Decimal128Array, RecordBatch, UInt64Array};
 use arrow::datatypes::DECIMAL128_MAX_PRECISION;
+use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Columns about the units of a cell, and about each of its totals.
@@ -58,16 +63,28 @@ impl Gathered {
         levels: &[usize],
         more: &[(usize, usize)],
     ) -> Result<RecordBatch, ReleaseError> {
+        self.tally(axes, levels, more, 0..self.parts())?.table()
+    }
+
+    /// What the units of some of the [parts](Self::parts) bring to the table at `levels`. Those of all parts are to be
+    /// [merged](Tally::merge).
+    pub fn tally(
+        &self,
+        axes: &[Axis],
+        levels: &[usize],
+        more: &[(usize, usize)],
+        parts: Range<usize>,
+    ) -> Result<Tally, ReleaseError> {
         let keys = self.columns(axes, &keys_of(axes, levels))?;
-        let mut names = Names::default();
-        let (cell_of, first) = names.number(&keys, self.cells)?;
-        let facts = self.facts(&cell_of, first.len().max(usize::from(keys.is_empty())));
+        let (cell_of, first) = Names::default().number(&keys, self.cells)?;
+        let cells = first.len().max(usize::from(keys.is_empty()));
         let mut columns = taken(&keys, &first)?;
         columns.extend(taken(&self.columns(axes, more)?, &first)?);
-        facts.write(&mut columns)?;
-        let named = columns.into_iter().enumerate();
-        let named = named.map(|(at, column)| (format!("c{at}"), column, true));
-        Ok(RecordBatch::try_from_iter_with_nullable(named)?)
+        let mut tally = Tally::new(columns, &self.adds, cells);
+        for part in self.parts.get(parts).ok_or(ReleaseError::Shape)? {
+            tally.count(part, &cell_of);
+        }
+        Ok(tally)
     }
 
     /// The keys at these axes and levels; of no cells, none.
@@ -83,19 +100,6 @@ impl Gathered {
         };
         levels.iter().map(column).collect()
     }
-
-    /// What is known of each of `cells` cells, of which `cell_of` says where each of the finest lies.
-    fn facts(&self, cell_of: &[u32], cells: usize) -> Cells<'_> {
-        let mut facts = Cells::new(&self.adds, cells);
-        for (unit, entries) in self.entries.of_units() {
-            for entry in entries {
-                let cell = cell_of[self.entries.cells[entry] as usize];
-                facts.add(unit, cell as usize, self.entries.given(entry));
-            }
-            facts.contribute(self.records[unit as usize]);
-        }
-        facts
-    }
 }
 
 /// The axes and levels whose keys name the cells of a table.
@@ -110,17 +114,15 @@ fn keys_of(axes: &[Axis], levels: &[usize]) -> Vec<(usize, usize)> {
     keys
 }
 
-/// What is known of the cells of one table so far.
-struct Cells<'a> {
-    adds: &'a [Adds],
-    /// By cell.
+/// What units bring to the cells of one table; each is counted once. `Debug` shows its shape.
+pub struct Tally {
+    /// The columns that name the cells.
+    keys: Vec<ArrayRef>,
+    adds: Vec<Adds>,
+    /// By cell the count of units, and the sum of their record keys.
     units: Vec<(u64, u64)>,
-    /// By cell and total.
-    totals: Vec<Contributions>,
-    /// The unit whose entries are being added up: the cells that it is in, and what it has in each by cell and total.
-    touched: Vec<usize>,
-    seen: Vec<Option<u32>>,
-    sums: Vec<Option<i128>>,
+    /// By total and cell.
+    totals: Vec<Vec<Contributions>>,
 }
 
 /// What units have contributed to one total in one cell.
@@ -144,76 +146,131 @@ impl Contributions {
         self.second = self.second.max(size.min(self.largest));
         self.largest = self.largest.max(size);
     }
+
+    /// Adds what other units have contributed.
+    fn merge(&mut self, other: &Self) {
+        self.count = self.count.saturating_add(other.count);
+        self.key_sum = self.key_sum.wrapping_add(other.key_sum);
+        self.sum = self.sum.saturating_add(other.sum);
+        self.negatives = self.negatives.saturating_add(other.negatives);
+        let seconds = self.second.max(other.second);
+        self.second = seconds.max(self.largest.min(other.largest));
+        self.largest = self.largest.max(other.largest);
+    }
 }
 
-impl<'a> Cells<'a> {
-    fn new(adds: &'a [Adds], cells: usize) -> Self {
-        let wide = cells.saturating_mul(adds.len());
+impl Tally {
+    fn new(keys: Vec<ArrayRef>, adds: &[Adds], cells: usize) -> Self {
+        let none = vec![Contributions::default(); cells];
         Self {
-            adds,
+            keys,
+            adds: adds.to_vec(),
             units: vec![(0, 0); cells],
-            totals: vec![Contributions::default(); wide],
-            touched: vec![],
-            seen: vec![None; cells],
-            sums: vec![None; wide],
+            totals: vec![none; adds.len()],
         }
     }
 
-    /// Adds what a unit has in a part of `cell` to what it has there.
-    fn add(&mut self, unit: u32, cell: usize, given: impl Iterator<Item = Option<i128>>) {
-        let first = cell * self.adds.len();
-        if self.seen[cell] != Some(unit) {
-            self.seen[cell] = Some(unit);
-            self.touched.push(cell);
-            self.sums[first..first + self.adds.len()].fill(None);
-        }
-        for (sum, value) in self.sums[first..].iter_mut().zip(given) {
-            if let Some(value) = value {
-                *sum = Some(sum.unwrap_or(0).saturating_add(value));
+    /// Counts the units of a part, where `cell_of` says in which cell each of the finest lies.
+    fn count(&mut self, part: &Part, cell_of: &[u32]) {
+        let entries = &part.entries;
+        let mut slots = vec![0; self.units.len()];
+        for chunk in entries.chunks() {
+            let of = |entry| {
+                let cell = entries.cells[entry];
+                (entries.units[entry], cell_of[cell as usize])
+            };
+            let merged = Merged::of(chunk.clone().map(of), &mut slots);
+            let member =
+                |(unit, cell): (&u32, &u32)| (part.records[*unit as usize], *cell as usize);
+            let members: Vec<_> = merged.units.iter().zip(&merged.cells).map(member).collect();
+            self.count_units(&members);
+            for (total, amounts) in entries.totals.iter().enumerate() {
+                let sums = amounts.merged(chunk.clone(), &merged.becomes, members.len());
+                self.count_sums(total, &members, &sums);
             }
         }
     }
 
-    /// Counts the unit whose record key is `record` in each cell that it is in, and what it gives there, clamped.
-    fn contribute(&mut self, record: u64) {
-        for cell in self.touched.drain(..) {
-            let (count, key_sum) = &mut self.units[cell];
+    /// Counts units in cells: each by its record key, in each cell once.
+    fn count_units(&mut self, members: &[(u64, usize)]) {
+        for (record, cell) in members {
+            let (count, key_sum) = &mut self.units[*cell];
             *count = count.saturating_add(1);
-            *key_sum = key_sum.wrapping_add(record);
-            let first = cell * self.adds.len();
-            for (at, adds) in (first..).zip(self.adds) {
-                if let Some(sum) = self.sums[at] {
-                    // A product whose bounds cross is refused before.
-                    let clamped = sum.min(adds.upper).max(adds.lower);
-                    self.totals[at].add(clamped, record);
-                }
+            *key_sum = key_sum.wrapping_add(*record);
+        }
+    }
+
+    /// Counts what each of them gives to a total, clamped.
+    fn count_sums(&mut self, total: usize, members: &[(u64, usize)], sums: &Amounts) {
+        let (adds, cells) = (&self.adds[total], &mut self.totals[total]);
+        for (at, (record, cell)) in members.iter().enumerate() {
+            if let Some(sum) = sums.at(at) {
+                // A product whose bounds cross is refused before.
+                let clamped = sum.min(adds.upper).max(adds.lower);
+                cells[*cell].add(clamped, *record);
             }
         }
     }
 
-    fn write(&self, columns: &mut Vec<ArrayRef>) -> Result<(), ReleaseError> {
-        let numbers = |values: &mut dyn Iterator<Item = u64>| -> ArrayRef {
-            Arc::new(UInt64Array::from_iter_values(values))
-        };
-        columns.push(numbers(&mut self.units.iter().map(|u| u.0)));
-        columns.push(numbers(&mut self.units.iter().map(|u| u.1)));
-        for (at, adds) in self.adds.iter().enumerate() {
-            let of = || self.totals.iter().skip(at).step_by(self.adds.len());
-            let amounts =
-                |least: u64, pick: fn(&Contributions) -> i128| -> Result<ArrayRef, ReleaseError> {
-                    let some = |c: &Contributions| (c.count >= least).then(|| pick(c));
-                    let values: Decimal128Array = of().map(some).collect();
-                    let typed =
-                        values.with_precision_and_scale(DECIMAL128_MAX_PRECISION, adds.scale)?;
-                    Ok(Arc::new(typed))
-                };
-            columns.push(numbers(&mut of().map(|c| c.count)));
-            columns.push(numbers(&mut of().map(|c| c.key_sum)));
-            columns.push(amounts(1, |c| c.sum)?);
-            columns.push(amounts(1, |c| c.largest)?);
-            columns.push(amounts(2, |c| c.second)?);
-            columns.push(numbers(&mut of().map(|c| c.negatives)));
+    /// Adds what units of other parts bring to the same table. A unit that is in both counts twice.
+    ///
+    /// Fails if it is of another table.
+    pub fn merge(&mut self, other: &Self) -> Result<(), ReleaseError> {
+        if self.adds != other.adds || self.units.len() != other.units.len() {
+            return Err(ReleaseError::Shape);
         }
+        for ((count, key_sum), (more, keys)) in self.units.iter_mut().zip(&other.units) {
+            *count = count.saturating_add(*more);
+            *key_sum = key_sum.wrapping_add(*keys);
+        }
+        let totals = self.totals.iter_mut().flatten();
+        totals
+            .zip(other.totals.iter().flatten())
+            .for_each(|(total, other)| total.merge(other));
         Ok(())
     }
+
+    /// The table.
+    pub fn table(self) -> Result<RecordBatch, ReleaseError> {
+        let mut columns = self.keys;
+        columns.push(numbers(self.units.iter().map(|u| u.0)));
+        columns.push(numbers(self.units.iter().map(|u| u.1)));
+        for (total, adds) in self.totals.iter().zip(&self.adds) {
+            columns.extend(written(total, adds.scale)?);
+        }
+        let named = columns.into_iter().enumerate();
+        let named = named.map(|(at, column)| (format!("c{at}"), column, true));
+        Ok(RecordBatch::try_from_iter_with_nullable(named)?)
+    }
+}
+
+impl fmt::Debug for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tally")
+            .field("totals", &self.adds.len())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The columns of one total, which has so many decimals.
+fn written(total: &[Contributions], scale: i8) -> Result<[ArrayRef; TOTAL], ReleaseError> {
+    let amounts =
+        |least: u64, pick: fn(&Contributions) -> i128| -> Result<ArrayRef, ReleaseError> {
+            let some = |c: &Contributions| (c.count >= least).then(|| pick(c));
+            let values: Decimal128Array = total.iter().map(some).collect();
+            let typed = values.with_precision_and_scale(DECIMAL128_MAX_PRECISION, scale)?;
+            Ok(Arc::new(typed))
+        };
+    Ok([
+        numbers(total.iter().map(|c| c.count)),
+        numbers(total.iter().map(|c| c.key_sum)),
+        amounts(1, |c| c.sum)?,
+        amounts(1, |c| c.largest)?,
+        amounts(2, |c| c.second)?,
+        numbers(total.iter().map(|c| c.negatives)),
+    ])
+}
+
+fn numbers(values: impl Iterator<Item = u64>) -> ArrayRef {
+    Arc::new(UInt64Array::from_iter_values(values))
 }

@@ -21,12 +21,19 @@ proptest! {
         world in worlds(),
         batch in 1_usize..100,
         compact_at in 1_usize..50,
+        parts in 1_u32..4,
+        split in 0_usize..4,
     ) {
         let axes: Vec<Axis> = world.shapes.iter().map(|s| s.axis()).collect();
-        let gathered = gathered(&world, batch, compact_at);
+        let gathered = dealt(&world, batch, compact_at, parts);
+        prop_assert_eq!(gathered.parts(), parts as usize);
         let cube = world.cube_cells();
         for levels in world.lattice() {
-            let table = gathered.table(&axes, &levels, &[]).unwrap();
+            let split = split.min(gathered.parts());
+            let mut tally = gathered.tally(&axes, &levels, &[], 0..split).unwrap();
+            tally.merge(&gathered.tally(&axes, &levels, &[], split..gathered.parts()).unwrap()).unwrap();
+            let table = tally.table().unwrap();
+            prop_assert_eq!(&table, &gathered.table(&axes, &levels, &[]).unwrap());
             prop_assert_eq!(lines(&table, None), reference(&world, &cube, &levels, &table), "{:?}", levels);
         }
     }
@@ -137,8 +144,113 @@ fn columns_that_do_not_fit_are_refused() {
     }
 }
 
+#[test]
+fn cells_of_several_parts_are_one_list() {
+    let gathered = |units: &[&str], cells: &[Option<&str>]| {
+        let keys: ArrayRef = Arc::new(cells.iter().collect::<StringArray>());
+        let unit: ArrayRef = Arc::new(StringArray::from(units.to_vec()));
+        let mut gathering = Gathering::new(secret(), vec![]);
+        gathering.push(&[keys], &unit, &[]).unwrap();
+        gathering.finish().unwrap()
+    };
+    let (one, other) = (
+        gathered(&["a", "a", "b"], &[Some("x"), Some(""), Some("x")]),
+        gathered(&["c", "d", "c"], &[None, Some("x"), Some("")]),
+    );
+    let joined = Gathered::joined(vec![one, other]).unwrap();
+    assert_eq!((joined.cells(), joined.parts()), (3, 2));
+    let axes = [Axis {
+        coarser: vec![vec![]],
+        declared: vec![],
+    }];
+    let table = joined.table(&axes, &[1], &[]).unwrap();
+    let expected = [["", "2"], ["-", "1"], ["x", "3"]];
+    assert_eq!(lines(&table, Some(2)), expected);
+    assert_eq!(
+        lines(&joined.table(&axes, &[0], &[]).unwrap(), Some(1)),
+        [["4"]]
+    );
+}
+
+#[test]
+fn what_was_gathered_otherwise_is_not_joined_nor_merged() {
+    let adds = Adds {
+        takes: Takes::Rows,
+        lower: 0,
+        upper: 9,
+        scale: 0,
+    };
+    let of = |keys: usize, adds: Vec<Adds>| {
+        let column: ArrayRef = Arc::new(StringArray::from(vec!["u", "v"]));
+        let mut gathering = Gathering::new(secret(), adds);
+        gathering
+            .push(&vec![Arc::clone(&column); keys], &column, &[])
+            .unwrap();
+        gathering.finish().unwrap()
+    };
+    for others in [
+        vec![],
+        vec![of(0, vec![]), of(0, vec![adds])],
+        vec![of(0, vec![]), of(1, vec![])],
+    ] {
+        assert!(matches!(Gathered::joined(others), Err(ReleaseError::Shape)));
+    }
+    let axis = Axis {
+        coarser: vec![vec![]],
+        declared: vec![],
+    };
+    let tally =
+        |of: &Gathered, levels: &[usize]| of.tally(std::slice::from_ref(&axis), levels, &[], 0..1);
+    let (one, other) = (of(1, vec![]), of(1, vec![adds]));
+    let mut whole = tally(&one, &[0]).unwrap();
+    assert!(whole.merge(&tally(&one, &[1]).unwrap()).is_err());
+    assert!(whole.merge(&tally(&other, &[0]).unwrap()).is_err());
+    assert!(one.tally(&[], &[], &[], 0..2).is_err());
+}
+
+#[test]
+fn a_unit_counts_once_however_many_entries_there_are() {
+    const UNITS: u32 = 20_000;
+    let rows = || (0..UNITS).flat_map(|unit| (0..3).map(move |cell| (unit, cell)));
+    let adds = Adds {
+        takes: Takes::Rows,
+        lower: 0,
+        upper: 2,
+        scale: 0,
+    };
+    let cells: ArrayRef = Arc::new(rows().map(|(_, cell)| Some(cell)).collect::<Int64Array>());
+    let units: ArrayRef = Arc::new(rows().map(|(u, _)| Some(u)).collect::<UInt32Array>());
+    let mut gathering = Gathering::new(secret(), vec![adds]).one_of(2);
+    gathering.push(&[cells], &units, &[]).unwrap();
+    let gathered = gathering.finish().unwrap();
+    let axes = [Axis {
+        coarser: vec![vec![]],
+        declared: vec![],
+    }];
+    let whole = gathered.table(&axes, &[0], &[]).unwrap();
+    let units = [0, 4].map(|at| array_value_to_string(whole.column(at), 0).unwrap());
+    // Three rows each, of which two count.
+    assert_eq!(units, ["20000", "40000"]);
+    let parts = lines(&gathered.table(&axes, &[1], &[]).unwrap(), Some(2));
+    assert_eq!(parts, [["0", "20000"], ["1", "20000"], ["2", "20000"]]);
+}
+
 /// The rows of a world, in batches of so many, with the reference's totals.
 fn gathered(world: &World, batch: usize, compact_at: usize) -> Gathered {
+    dealt(world, batch, compact_at, 1)
+}
+
+/// The same, dealt out to so many gatherings.
+fn dealt(world: &World, batch: usize, compact_at: usize, parts: u32) -> Gathered {
+    let part = |part| {
+        let own = |row: &&Row| row.unit % parts == part;
+        let rows: Vec<Row> = world.rows.iter().filter(own).cloned().collect();
+        part_of(world, &rows, batch, compact_at)
+    };
+    Gathered::joined((0..parts).map(part).collect()).unwrap()
+}
+
+fn part_of(world: &World, rows: &[Row], batch: usize, compact_at: usize) -> Gathered {
     let adds = vec![
         Adds {
             takes: Takes::Rows,
@@ -154,7 +266,7 @@ fn gathered(world: &World, batch: usize, compact_at: usize) -> Gathered {
         },
     ];
     let mut gathering = Gathering::new(secret(), adds).compacting_at(compact_at);
-    for rows in std::iter::once(&[][..]).chain(world.rows.chunks(batch)) {
+    for rows in std::iter::once(&[][..]).chain(rows.chunks(batch)) {
         let mut keys = Vec::new();
         for (axis, shape) in world.shapes.iter().enumerate() {
             for level in 1..=shape.axis().coarser.len() {

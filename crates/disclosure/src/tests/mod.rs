@@ -5,6 +5,8 @@ mod differential;
 mod gate;
 mod gather;
 mod lattice;
+mod measure;
+mod names;
 mod noise;
 mod ptable;
 mod worlds;
