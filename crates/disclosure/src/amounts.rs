@@ -3,6 +3,7 @@
 /// What has been given to one total so far, by its place: nothing, or a sum.
 #[derive(Debug, Clone)]
 pub(crate) struct Amounts {
+    // Invariant: the sum of what was not given is 0.
     sums: Sums,
     given: Vec<bool>,
 }
@@ -32,6 +33,7 @@ impl Amounts {
         }
     }
 
+    #[inline]
     pub(crate) fn add(&mut self, place: usize, value: i128) {
         self.given[place] = true;
         match &mut self.sums {
@@ -56,25 +58,36 @@ impl Amounts {
     }
 
     pub(crate) fn at(&self, place: usize) -> Option<i128> {
-        self.given[place].then(|| match &self.sums {
-            Sums::Narrow(sums) => i128::from(sums[place]),
-            Sums::Wide(sums) => sums[place],
-        })
+        self.given[place].then(|| self.sums.at(place))
     }
 
     /// What `places` have together: the first of them goes to the first of `to`, of which there are `len`.
     pub(crate) fn merged(
         &self,
-        places: impl Iterator<Item = usize>,
+        places: impl Iterator<Item = usize> + Clone,
         to: &[u32],
         len: usize,
     ) -> Self {
-        let mut merged = Self::default();
-        merged.resize(len);
-        for (from, to) in places.zip(to) {
-            if let Some(value) = self.at(from) {
-                merged.add(*to as usize, value);
-            }
+        let mut given = vec![false; len];
+        for (from, to) in places.clone().zip(to) {
+            given[*to as usize] |= self.given[from];
+        }
+        let narrow = match &self.sums {
+            Sums::Narrow(sums) => narrow(sums, places.clone().zip(to), len),
+            Sums::Wide(_) => None,
+        };
+        let sums = match narrow {
+            Some(sums) => Sums::Narrow(sums),
+            None => Sums::Wide(self.wide(places.zip(to), len)),
+        };
+        Self { sums, given }
+    }
+
+    fn wide<'a>(&self, moves: impl Iterator<Item = (usize, &'a u32)>, len: usize) -> Vec<i128> {
+        let mut merged = vec![0_i128; len];
+        for (from, to) in moves {
+            let sum = &mut merged[*to as usize];
+            *sum = sum.saturating_add(self.sums.at(from));
         }
         merged
     }
@@ -87,6 +100,29 @@ impl Amounts {
         };
         sums.saturating_add(self.given.capacity())
     }
+}
+
+impl Sums {
+    fn at(&self, place: usize) -> i128 {
+        match self {
+            Self::Narrow(sums) => i128::from(sums[place]),
+            Self::Wide(sums) => sums[place],
+        }
+    }
+}
+
+/// What goes to each of `len` places; nothing if it does not fit in 64 bits. What was not given is 0.
+fn narrow<'a>(
+    sums: &[i64],
+    moves: impl Iterator<Item = (usize, &'a u32)>,
+    len: usize,
+) -> Option<Vec<i64>> {
+    let mut merged = vec![0_i64; len];
+    for (from, to) in moves {
+        let sum = &mut merged[*to as usize];
+        *sum = sum.checked_add(sums[from])?;
+    }
+    Some(merged)
 }
 
 #[cfg(test)]
@@ -122,5 +158,20 @@ mod tests {
         let merged = amounts.merged([2, 0, 1, 3].into_iter(), &[0, 1, 0, 2], 3);
         let all = [0, 1, 2].map(|at| merged.at(at));
         assert_eq!(all, [Some(13), Some(5), None]);
+    }
+
+    #[test]
+    fn merging_outgrows_64_bits_and_stays_there() {
+        let max = i128::from(i64::MAX);
+        let mut amounts = Amounts::default();
+        amounts.resize(2);
+        [max, 1]
+            .iter()
+            .zip(0..)
+            .for_each(|(v, at)| amounts.add(at, *v));
+        let merged = amounts.merged([0, 1].into_iter(), &[0, 0], 2);
+        assert_eq!((merged.at(0), merged.at(1)), (Some(max + 1), None));
+        let again = merged.merged([1, 0].into_iter(), &[0, 1], 2);
+        assert_eq!((again.at(0), again.at(1)), (None, Some(max + 1)));
     }
 }

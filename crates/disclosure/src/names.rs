@@ -3,14 +3,14 @@
 //! What is named comes from data, so that hashes are seeded at random. No number depends on the seed.
 
 use crate::release::ReleaseError;
-use arrow::array::{ArrayRef, AsArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, ByteView, StringViewArray, UInt32Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use arrow::row::{RowConverter, SortField};
 use foldhash::fast::RandomState;
 use hashbrown::HashTable;
 use hashbrown::hash_table::Entry;
-use std::hash::{BuildHasher, Hash};
+use std::hash::BuildHasher;
 use std::iter::repeat_n;
 
 /// The number of each row, and the rows that had none yet.
@@ -20,9 +20,21 @@ pub(crate) type Numbered = (Vec<u32>, UInt32Array);
 #[derive(Default)]
 pub(crate) struct Names {
     columns: Vec<ColumnNames>,
-    /// What has the same number in each column, unless there is one column alone. Rows of no column have one name.
-    rows: Slices<u32>,
+    /// Each for what has the same number so far and in as many further columns as fit in a word.
+    combined: Vec<Words>,
 }
+
+/// What stands for a value, or for several: two are the same if and only if the values are.
+type Word = u128;
+
+/// NULL's. No value's is like it.
+const NULL: Word = Word::MAX;
+
+/// Texts of so many bytes lie in their view, which begins with their length.
+const SHORT: u32 = 12;
+
+/// Columns whose numbers go into a word beside one.
+const BESIDE: usize = 3;
 
 impl Names {
     /// Numbers so many rows of `columns`.
@@ -33,51 +45,55 @@ impl Names {
         columns: &[ArrayRef],
         rows: usize,
     ) -> Result<Numbered, ReleaseError> {
-        if self.columns.is_empty() {
+        if self.columns.is_empty() && self.combined.is_empty() {
             self.columns = columns
                 .iter()
                 .map(ColumnNames::of)
                 .collect::<Result<_, _>>()?;
+            let words = match columns.len() {
+                0 => 1,
+                columns => (columns - 1).div_ceil(BESIDE),
+            };
+            self.combined.resize_with(words, Words::default);
         }
-        match (columns, self.columns.as_mut_slice()) {
-            ([column], [names]) => names.number(column),
-            (columns, names) if columns.len() == names.len() => self.combined(columns, rows),
-            _ => Err(ReleaseError::Shape),
+        if self.columns.len() != columns.len() {
+            return Err(ReleaseError::Shape);
         }
-    }
-
-    fn combined(&mut self, columns: &[ArrayRef], rows: usize) -> Result<Numbered, ReleaseError> {
-        let (names, width) = (&mut self.rows, columns.len());
-        if width == 0 {
-            return numbered(repeat_n(&[][..], rows), names.len(), |row| {
-                names.number(row)
-            });
+        let numbered = self
+            .columns
+            .iter_mut()
+            .zip(columns)
+            .map(|(names, c)| names.number(c));
+        let mut numbered = numbered.collect::<Result<Vec<_>, _>>()?.into_iter();
+        let Some(mut combined) = numbered.next() else {
+            // Rows of no column have one name.
+            let words = self.combined.first_mut().ok_or(ReleaseError::Shape)?;
+            return words.number(repeat_n(0, rows));
+        };
+        let others: Vec<Numbered> = numbered.collect();
+        for (beside, words) in others.chunks(BESIDE).zip(&mut self.combined) {
+            let word = |row: usize| {
+                let first = Word::from(combined.0[row]);
+                beside.iter().fold(first, |word, other| {
+                    word << u32::BITS | Word::from(other.0[row])
+                })
+            };
+            combined = words.number((0..rows).map(word))?;
         }
-        let mut all = vec![0; rows.saturating_mul(width)];
-        for (at, (column, names)) in columns.iter().zip(&mut self.columns).enumerate() {
-            let (numbers, _) = names.number(column)?;
-            let places = all.iter_mut().skip(at).step_by(width);
-            places
-                .zip(numbers)
-                .for_each(|(place, number)| *place = number);
-        }
-        numbered(all.chunks_exact(width), names.len(), |row| {
-            names.number(row)
-        })
+        Ok(combined)
     }
 
     /// How many names there are.
     pub(crate) fn len(&self) -> usize {
-        match self.columns.as_slice() {
-            [column] => column.kind.len(),
-            _ => self.rows.len(),
-        }
+        let column = || self.columns.first().map(|c| &c.words);
+        self.combined.last().or_else(column).map_or(0, Words::len)
     }
 
     /// About how many bytes of memory they take.
     pub(crate) fn bytes(&self) -> usize {
-        let columns = self.columns.iter().map(|c| c.kind.bytes());
-        columns.fold(self.rows.bytes(), usize::saturating_add)
+        let columns = self.columns.iter().map(ColumnNames::bytes);
+        let combined = self.combined.iter().map(Words::bytes);
+        columns.chain(combined).fold(0, usize::saturating_add)
     }
 }
 
@@ -85,29 +101,30 @@ impl Names {
 struct ColumnNames {
     data_type: DataType,
     kind: Kind,
+    words: Words,
+    /// What fits in no word; it has its number here, which does.
+    long: Slices,
 }
 
-/// What stands for a value.
+/// What words are made of.
 enum Kind {
-    /// Its 64 bits; nothing for NULL.
-    Whole(Slices<i64>),
-    /// Its bytes. An empty text is not NULL, which has a number beside them.
-    Text {
-        names: Slices<u8>,
-        null: Option<u32>,
-    },
-    /// Its form in Arrow's rows.
-    Row {
-        converter: RowConverter,
-        names: Slices<u8>,
-    },
+    /// 64 bits.
+    Whole,
+    /// Bytes; an empty text is not NULL.
+    Text,
+    /// The form in Arrow's rows.
+    Row(RowConverter),
 }
 
 impl ColumnNames {
     fn of(column: &ArrayRef) -> Result<Self, ReleaseError> {
         let data_type = column.data_type().clone();
-        let kind = Kind::of(&data_type)?;
-        Ok(Self { data_type, kind })
+        Ok(Self {
+            kind: Kind::of(&data_type)?,
+            data_type,
+            words: Words::default(),
+            long: Slices::default(),
+        })
     }
 
     fn number(&mut self, column: &ArrayRef) -> Result<Numbered, ReleaseError> {
@@ -115,25 +132,32 @@ impl ColumnNames {
         if *column.data_type() != self.data_type {
             return Err(ReleaseError::Shape);
         }
-        let known = self.kind.len();
-        match &mut self.kind {
-            Kind::Whole(names) => {
+        match &self.kind {
+            Kind::Whole => {
                 let whole = cast(column, &DataType::Int64)?;
+                let word =
+                    |value: Option<i64>| value.map_or(NULL, |v| Word::from(v.cast_unsigned()));
                 let values = whole.as_primitive::<Int64Type>().iter();
-                numbered(values, known, |value| names.number(value.as_slice()))
+                self.words.number(values.map(word))
             }
-            Kind::Text { names, null } => {
+            Kind::Text => {
                 let texts = cast(column, &DataType::Utf8View)?;
-                numbered(texts.as_string_view().iter(), known, |text| match text {
-                    Some(text) => names.number(text.as_bytes()),
-                    None => names.without(null),
-                })
+                let words = self.long.texts(texts.as_string_view())?;
+                self.words.number(words.into_iter())
             }
-            Kind::Row { converter, names } => {
+            Kind::Row(converter) => {
                 let rows = converter.convert_columns(std::slice::from_ref(column))?;
-                numbered(rows.iter(), known, |row| names.number(row.as_ref()))
+                let words = rows
+                    .iter()
+                    .map(|row| self.long.number(row.as_ref()).map(Word::from));
+                self.words
+                    .number(words.collect::<Result<Vec<_>, _>>()?.into_iter())
             }
         }
+    }
+
+    fn bytes(&self) -> usize {
+        self.words.bytes().saturating_add(self.long.bytes())
     }
 }
 
@@ -141,67 +165,110 @@ impl Kind {
     fn of(data_type: &DataType) -> Result<Self, ReleaseError> {
         use DataType::{Boolean, Date32, Date64, LargeUtf8, Timestamp, UInt64, Utf8, Utf8View};
         Ok(match data_type {
-            // Not all of them are whole numbers of 64 bits with a sign.
-            UInt64 => Self::row(data_type)?,
-            Boolean | Date32 | Date64 | Timestamp(..) => Self::Whole(Slices::default()),
-            whole if whole.is_integer() => Self::Whole(Slices::default()),
-            Utf8 | LargeUtf8 | Utf8View => Self::Text {
-                names: Slices::default(),
-                null: None,
-            },
-            other => Self::row(other)?,
+            Boolean | Date32 | Date64 | Timestamp(..) => Self::Whole,
+            // Those without a sign do not all fit in 64 bits that have one.
+            whole if whole.is_integer() && *whole != UInt64 => Self::Whole,
+            Utf8 | LargeUtf8 | Utf8View => Self::Text,
+            other => Self::Row(RowConverter::new(vec![SortField::new(other.clone())])?),
         })
     }
+}
 
-    fn row(data_type: &DataType) -> Result<Self, ReleaseError> {
-        Ok(Self::Row {
-            converter: RowConverter::new(vec![SortField::new(data_type.clone())])?,
-            names: Slices::default(),
-        })
+/// Numbers for words.
+#[derive(Default)]
+struct Words {
+    hasher: RandomState,
+    numbers: HashTable<u32>,
+    /// By their numbers.
+    words: Vec<Word>,
+}
+
+impl Words {
+    /// Numbers one after the other; a word that is as the one before has its number.
+    fn number(
+        &mut self,
+        words: impl ExactSizeIterator<Item = Word>,
+    ) -> Result<Numbered, ReleaseError> {
+        let (mut numbers, mut new) = (Vec::with_capacity(words.len()), Vec::new());
+        let mut before = None;
+        for (row, word) in words.enumerate() {
+            let number = match before {
+                Some((same, number)) if same == word => number,
+                _ => {
+                    let known = self.len();
+                    let number = self.number_of(word)?;
+                    if self.len() > known {
+                        new.push(u32::try_from(row).map_err(|_| ReleaseError::Shape)?);
+                    }
+                    number
+                }
+            };
+            before = Some((word, number));
+            numbers.push(number);
+        }
+        Ok((numbers, UInt32Array::from(new)))
+    }
+
+    fn number_of(&mut self, word: Word) -> Result<u32, ReleaseError> {
+        let (words, hasher) = (&self.words, &self.hasher);
+        let of = |number: &u32| words[*number as usize];
+        let hash = hasher.hash_one(word);
+        let entry = (self.numbers).entry(hash, |n| of(n) == word, |n| hasher.hash_one(of(n)));
+        let free = match entry {
+            Entry::Occupied(known) => return Ok(*known.get()),
+            Entry::Vacant(free) => free,
+        };
+        let next = u32::try_from(words.len()).map_err(|_| ReleaseError::Shape)?;
+        free.insert(next);
+        self.words.push(word);
+        Ok(next)
     }
 
     fn len(&self) -> usize {
-        match self {
-            Self::Whole(names) => names.len(),
-            Self::Text { names, .. } | Self::Row { names, .. } => names.len(),
-        }
+        self.words.len()
     }
 
     fn bytes(&self) -> usize {
-        match self {
-            Self::Whole(names) => names.bytes(),
-            Self::Text { names, .. } | Self::Row { names, .. } => names.bytes(),
-        }
+        let words = self.words.capacity().saturating_mul(size_of::<Word>());
+        bytes_of(&self.numbers).saturating_add(words)
     }
 }
 
-/// Numbers for slices, which are kept one after the other.
-struct Slices<T> {
+/// Numbers for what is longer than a word, which is kept one after the other.
+#[derive(Default)]
+struct Slices {
     hasher: RandomState,
     numbers: HashTable<u32>,
-    content: Vec<T>,
-    /// Where in the content each slice ends, by its number.
+    content: Vec<u8>,
+    /// Where in the content each ends, by its number.
     ends: Vec<usize>,
 }
 
-impl<T> Default for Slices<T> {
-    fn default() -> Self {
-        Self {
-            hasher: RandomState::default(),
-            numbers: HashTable::new(),
-            content: vec![],
-            ends: vec![],
-        }
+impl Slices {
+    /// The words of texts.
+    fn texts(&mut self, texts: &StringViewArray) -> Result<Vec<Word>, ReleaseError> {
+        /// The length that no text has which lies in its view.
+        const LONG: Word = SHORT as Word + 1;
+        let word = |(row, view): (usize, &Word)| {
+            if texts.is_null(row) {
+                return Ok(NULL);
+            }
+            match ByteView::from(*view).length {
+                0..=SHORT => Ok(*view),
+                _ => {
+                    let number = self.number(texts.value(row).as_bytes())?;
+                    Ok(Word::from(number) << u32::BITS | LONG)
+                }
+            }
+        };
+        texts.views().iter().enumerate().map(word).collect()
     }
-}
 
-impl<T: Copy + Eq + Hash> Slices<T> {
-    fn number(&mut self, slice: &[T]) -> Result<u32, ReleaseError> {
+    fn number(&mut self, slice: &[u8]) -> Result<u32, ReleaseError> {
         let (content, ends, hasher) = (&self.content, &self.ends, &self.hasher);
         let of = |number: &u32| slice_at(content, ends, *number as usize);
         let hash = hasher.hash_one(slice);
-        let is = |number: &u32| of(number) == slice;
-        let entry = (self.numbers).entry(hash, is, |number| hasher.hash_one(of(number)));
+        let entry = (self.numbers).entry(hash, |n| of(n) == slice, |n| hasher.hash_one(of(n)));
         let free = match entry {
             Entry::Occupied(known) => return Ok(*known.get()),
             Entry::Vacant(free) => free,
@@ -213,55 +280,20 @@ impl<T: Copy + Eq + Hash> Slices<T> {
         Ok(next)
     }
 
-    /// The number of what is no slice, which is `number` from the first time on.
-    fn without(&mut self, number: &mut Option<u32>) -> Result<u32, ReleaseError> {
-        if let Some(number) = number {
-            return Ok(*number);
-        }
-        let next = u32::try_from(self.ends.len()).map_err(|_| ReleaseError::Shape)?;
-        self.ends.push(self.content.len());
-        *number = Some(next);
-        Ok(next)
-    }
-
-    fn len(&self) -> usize {
-        self.ends.len()
-    }
-
     fn bytes(&self) -> usize {
-        /// Of a number, and of its place in the table, which is filled to seven eighths.
-        const NUMBER: usize = size_of::<u32>() + 2;
-        let numbers = self.numbers.capacity().saturating_mul(NUMBER);
-        let content = self.content.capacity().saturating_mul(size_of::<T>());
         let ends = self.ends.capacity().saturating_mul(size_of::<usize>());
-        numbers.saturating_add(content).saturating_add(ends)
+        let content = self.content.capacity().saturating_add(ends);
+        bytes_of(&self.numbers).saturating_add(content)
     }
 }
 
-fn slice_at<'a, T>(content: &'a [T], ends: &[usize], number: usize) -> &'a [T] {
+fn slice_at<'a>(content: &'a [u8], ends: &[usize], number: usize) -> &'a [u8] {
     let start = number.checked_sub(1).map_or(0, |before| ends[before]);
     &content[start..ends[number]]
 }
 
-/// Numbers values in order, of which so many are `known`; a value that is as the one before has its number.
-fn numbered<V: Copy + PartialEq>(
-    values: impl ExactSizeIterator<Item = V>,
-    mut known: usize,
-    mut number: impl FnMut(V) -> Result<u32, ReleaseError>,
-) -> Result<Numbered, ReleaseError> {
-    let (mut numbers, mut new) = (Vec::with_capacity(values.len()), Vec::new());
-    let mut before: Option<(V, u32)> = None;
-    for (row, value) in values.enumerate() {
-        let number = match before {
-            Some((same, number)) if same == value => number,
-            _ => number(value)?,
-        };
-        before = Some((value, number));
-        if number as usize == known {
-            known += 1;
-            new.push(u32::try_from(row).map_err(|_| ReleaseError::Shape)?);
-        }
-        numbers.push(number);
-    }
-    Ok((numbers, UInt32Array::from(new)))
+fn bytes_of(numbers: &HashTable<u32>) -> usize {
+    /// Of a number, and of its place in the table, which is filled to seven eighths.
+    const EACH: usize = size_of::<u32>() + 2;
+    numbers.capacity().saturating_mul(EACH)
 }

@@ -99,6 +99,23 @@ fn many_names_keep_their_numbers() {
     assert!(names.bytes() > 50_000 * (size_of::<u32>() + size_of::<usize>() + 4));
 }
 
+#[test]
+fn texts_are_told_apart_at_any_length() {
+    let twelve = "abcdefghijkl";
+    let long = [
+        twelve,
+        "abcdefghijklm",
+        "abcdefghijkln",
+        "abcdefghijklm",
+        "\0",
+        "\0\0",
+        "",
+    ];
+    let mut names = Names::default();
+    let columns = [texts(&long.map(Some)), texts(&[Some(twelve); 7])];
+    assert_eq!(number(&mut names, &columns).0, [0, 1, 2, 1, 3, 4, 5]);
+}
+
 /// Types of keys, each of which can be made of small whole numbers.
 fn types() -> impl Strategy<Value = DataType> {
     let dictionary = DataType::Dictionary(Box::new(DataType::Int8), Box::new(DataType::Utf8));
@@ -125,8 +142,8 @@ fn types() -> impl Strategy<Value = DataType> {
 proptest! {
     #[test]
     fn rows_have_the_same_number_if_and_only_if_they_have_the_same_values(
-        (types, rows) in prop::collection::vec(types(), 1..4).prop_flat_map(|types| {
-            let row = prop::collection::vec(prop::option::weighted(0.8, 0_i64..3), types.len());
+        (types, rows) in prop::collection::vec(types(), 1..9).prop_flat_map(|types| {
+            let row = prop::collection::vec(prop::option::weighted(0.8, 0_i64..2), types.len());
             (Just(types), prop::collection::vec(row, 0..60))
         }),
         batch in 1_usize..20,
