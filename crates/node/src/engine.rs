@@ -7,9 +7,12 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::{GreedyMemoryPool, TrackConsumersPool};
 use datafusion::execution::runtime_env::RuntimeEnvBuilder;
-use datafusion::execution::{SessionState, TaskContext};
+use datafusion::execution::{SendableRecordBatchStream, SessionState, TaskContext};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::ExecutionPlan;
+use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_plan::coalesce_partitions::CoalescePartitionsExec;
+use datafusion::physical_plan::repartition::RepartitionExec;
+use datafusion::physical_plan::{ExecutionPlan, Partitioning, execute_stream_partitioned};
 use guildhall_plan::session::{bare_builder, base_config};
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -93,6 +96,25 @@ impl Engine {
             .await?;
         Ok((physical, state.task_ctx()))
     }
+}
+
+/// The rows of `plan` in so many streams, which are to be read side by side: rows with the same value in `column` are all
+/// in one of them.
+pub(crate) fn dealt(
+    plan: Arc<dyn ExecutionPlan>,
+    column: usize,
+    streams: usize,
+    context: &Arc<TaskContext>,
+) -> Result<Vec<SendableRecordBatchStream>, DataFusionError> {
+    let schema = plan.schema();
+    let name = schema.fields().get(column).map(|f| f.name().as_str());
+    let by = Column::new(name.unwrap_or_default(), column);
+    let dealt = Partitioning::Hash(vec![Arc::new(by)], streams);
+    let plan: Arc<dyn ExecutionPlan> = match streams {
+        1 => Arc::new(CoalescePartitionsExec::new(plan)),
+        _ => Arc::new(RepartitionExec::try_new(plan, dealt)?),
+    };
+    execute_stream_partitioned(plan, Arc::clone(context))
 }
 
 /// Whether a plan reads, filters and projects, and no more: its batches go to the wire as they are.

@@ -8,26 +8,28 @@
 use super::cells::Cells;
 use super::facts::internal;
 use super::total::total;
-use crate::engine::Engine;
+use crate::engine::{Engine, dealt};
 use crate::error::RunError;
 use crate::product::Served;
 use arrow::array::RecordBatch;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::LogicalPlan;
-use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
 use guildhall_disclosure::{
-    Adds, Axis, Cuboid, Facts, Gathered, Gathering, NoiseSecret, Pattern, ReleaseError,
+    Adds, Axis, Cuboid, Facts, Gathered, Gathering, NoiseSecret, Pattern, ReleaseError, Tally,
 };
 use guildhall_model::{DatasetName, Digest, ProductRef};
 use guildhall_plan::cube::CubeLevel;
 use guildhall_store::SealedDataset;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
+use tokio::task::JoinSet;
+use tracing::Instrument as _;
 
 /// Lattices that are kept, and the bytes of their cells; the whole shelf is cleared when it is full.
 const KEPT: usize = 512;
@@ -138,37 +140,69 @@ impl Lattice {
     /// Works it out: reads the rows once and makes every table of them.
     pub(crate) async fn work_out(self: Arc<Self>, engine: &Engine) -> Result<Arc<Known>, RunError> {
         let (physical, context) = engine.physical(&self.plan).await?;
-        let memory = MemoryConsumer::new("lattice").register(context.memory_pool());
-        let rows = execute_stream(physical, context)?;
-        let gathered = Arc::new(self.gather(rows, &memory).await?);
-        let tables = self.tables(&gathered, engine.threads()).await?;
+        let rows = dealt(physical, self.keys(), engine.threads(), &context)?;
+        let (gathered, _memory) = self.gather(rows, context.memory_pool()).await?;
+        let tables = self.tables(&Arc::new(gathered), engine.threads()).await?;
         tokio::task::spawn_blocking(move || self.known(tables))
             .await
             .map_err(broke_off)?
     }
 
+    /// How many columns of the rows are keys; the unit's is the next.
+    fn keys(&self) -> usize {
+        self.axes.iter().map(|a| a.coarser.len()).sum()
+    }
+
+    /// Gathers rows that were dealt out by their units, and accounts for the memory that it takes.
     async fn gather(
-        &self,
-        mut rows: SendableRecordBatchStream,
-        memory: &MemoryReservation,
-    ) -> Result<Gathered, RunError> {
-        let mut gathering = Gathering::new(self.secret.clone(), self.adds.clone());
-        let keys = self.axes.iter().map(|a| a.coarser.len()).sum();
-        let push = |gathering: &mut Gathering, batch: &RecordBatch| {
-            let (keys, rest) = batch.columns().split_at_checked(keys).unwrap_or_default();
-            let (unit, values) = rest.split_first().ok_or(ReleaseError::Shape)?;
-            gathering.push(keys, unit, values)
-        };
-        // No rows have columns, too.
-        push(&mut gathering, &RecordBatch::new_empty(rows.schema()))?;
-        while let Some(batch) = rows.next().await {
-            push(&mut gathering, &batch?)?;
-            memory.try_resize(gathering.bytes())?;
-            if gathering.cells() > MAX_CELLS {
-                return Err(RunError::TooManyCells { most: MAX_CELLS });
-            }
+        self: &Arc<Self>,
+        dealt: Vec<SendableRecordBatchStream>,
+        pool: &Arc<dyn MemoryPool>,
+    ) -> Result<(Gathered, Vec<MemoryReservation>), RunError> {
+        let shares = dealt.len();
+        // All are stopped when one fails, or when nobody waits any more.
+        let mut work = JoinSet::new();
+        for rows in dealt {
+            let memory = MemoryConsumer::new("lattice").register(pool);
+            let share = Arc::clone(self).gather_share(rows, memory, shares);
+            work.spawn(share.in_current_span());
         }
-        Ok(gathering.finish()?)
+        let (mut gathered, mut memory) = (Vec::new(), Vec::new());
+        while let Some(share) = work.join_next().await {
+            let (of, takes) = share.map_err(broke_off)??;
+            gathered.push(of);
+            memory.push(takes);
+        }
+        let gathered = Gathered::joined(gathered)?;
+        few_enough(gathered.cells())?;
+        Ok((gathered, memory))
+    }
+
+    /// Gathers the rows of some units, one of so many shares.
+    async fn gather_share(
+        self: Arc<Self>,
+        mut rows: SendableRecordBatchStream,
+        memory: MemoryReservation,
+        shares: usize,
+    ) -> Result<(Gathered, MemoryReservation), RunError> {
+        let gathering = Gathering::new(self.secret.clone(), self.adds.clone());
+        let mut gathering = gathering.one_of(shares);
+        // No rows have columns, too.
+        self.push(&mut gathering, &RecordBatch::new_empty(rows.schema()))?;
+        while let Some(batch) = rows.next().await {
+            self.push(&mut gathering, &batch?)?;
+            memory.try_resize(gathering.bytes())?;
+            few_enough(gathering.cells())?;
+        }
+        let gathered = tokio::task::spawn_blocking(move || gathering.finish());
+        Ok((gathered.await.map_err(broke_off)??, memory))
+    }
+
+    fn push(&self, gathering: &mut Gathering, batch: &RecordBatch) -> Result<(), ReleaseError> {
+        let columns = batch.columns().split_at_checked(self.keys());
+        let (keys, rest) = columns.ok_or(ReleaseError::Shape)?;
+        let (unit, values) = rest.split_first().ok_or(ReleaseError::Shape)?;
+        gathering.push(keys, unit, values)
     }
 
     /// Every table, on as many threads as there are; the finest one has its other levels, too.
@@ -177,26 +211,38 @@ impl Lattice {
         gathered: &Arc<Gathered>,
         threads: usize,
     ) -> Result<Vec<(Vec<usize>, RecordBatch)>, RunError> {
-        let work = (0..threads).map(|thread| {
+        let shares = shares(self.levels().len(), gathered.parts(), threads);
+        let work = shares.into_iter().map(|share| {
             let (lattice, gathered) = (Arc::clone(self), Arc::clone(gathered));
-            tokio::task::spawn_blocking(move || {
-                let levels = lattice.levels().into_iter();
-                let share = levels.skip(thread).step_by(threads);
-                let table = |levels: Vec<usize>| Ok((lattice.table(&gathered, &levels)?, levels));
-                share.map(table).collect::<Result<Vec<_>, ReleaseError>>()
-            })
+            tokio::task::spawn_blocking(move || lattice.tallies(&gathered, share))
         });
-        let mut tables = Vec::new();
+        let mut tallies: Vec<(Vec<usize>, Tally)> = Vec::new();
         for share in work.collect::<Vec<_>>() {
-            let share = share.await.map_err(broke_off)??;
-            tables.extend(share.into_iter().map(|(table, levels)| (levels, table)));
+            for (levels, tally) in share.await.map_err(broke_off)?? {
+                match tallies.last_mut() {
+                    Some((last, whole)) if *last == levels => whole.merge(&tally)?,
+                    _ => tallies.push((levels, tally)),
+                }
+            }
         }
-        Ok(tables)
+        let table = |(levels, tally): (_, Tally)| Ok((levels, tally.table()?));
+        tallies.into_iter().map(table).collect()
     }
 
-    fn table(&self, gathered: &Gathered, levels: &[usize]) -> Result<RecordBatch, ReleaseError> {
-        let more: &[(usize, usize)] = if is_finest(levels) { &self.more } else { &[] };
-        gathered.table(&self.axes, levels, more)
+    /// What some of the parts bring to some of the tables, as [`shares`] deals them out.
+    fn tallies(
+        &self,
+        gathered: &Gathered,
+        share: Vec<(usize, Range<usize>)>,
+    ) -> Result<Vec<(Vec<usize>, Tally)>, ReleaseError> {
+        let tables = self.levels();
+        let tally = |(table, parts): (usize, Range<usize>)| {
+            let levels = tables.get(table).ok_or(ReleaseError::Shape)?;
+            let more: &[(usize, usize)] = if is_finest(levels) { &self.more } else { &[] };
+            let tally = gathered.tally(&self.axes, levels, more, parts)?;
+            Ok((levels.clone(), tally))
+        };
+        share.into_iter().map(tally).collect()
     }
 
     /// The levels of every table, 0 for an axis that is rolled up to all.
@@ -239,6 +285,31 @@ impl Lattice {
     }
 }
 
+fn few_enough(cells: usize) -> Result<(), RunError> {
+    match cells > MAX_CELLS {
+        true => Err(RunError::TooManyCells { most: MAX_CELLS }),
+        false => Ok(()),
+    }
+}
+
+/// So many tables, to each of which so many parts bring something, dealt out to threads: for each the tables that it has
+/// a hand in, in order, and the parts that it sees to.
+fn shares(tables: usize, parts: usize, threads: usize) -> Vec<Vec<(usize, Range<usize>)>> {
+    let all = tables.saturating_mul(parts);
+    let each = all.div_ceil(threads.max(1)).max(1);
+    let share = |first: usize| {
+        let own = first..first.saturating_add(each).min(all);
+        let of = |table: usize| {
+            let start = table.saturating_mul(parts);
+            let parts = own.start.saturating_sub(start)..own.end.saturating_sub(start).min(parts);
+            (table, parts)
+        };
+        let shared = (0..tables).map(of);
+        shared.filter(|(_, parts)| !parts.is_empty()).collect()
+    };
+    (0..all).step_by(each).map(share).collect()
+}
+
 fn broke_off(_: tokio::task::JoinError) -> DataFusionError {
     internal("the tables of a lattice broke off")
 }
@@ -263,4 +334,30 @@ pub(super) fn snapshot(datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>) -> 
         manifest.parts.iter().for_each(|p| put(p.digest.as_bytes()));
     }
     Digest::of(&text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn threads_see_to_every_part_of_every_table_once() {
+        for (tables, parts, threads) in [
+            (1, 1, 1),
+            (1, 2, 2),
+            (3, 2, 2),
+            (4, 2, 2),
+            (5, 3, 16),
+            (7, 4, 3),
+        ] {
+            let shares = shares(tables, parts, threads);
+            assert!(shares.len() <= threads);
+            let seen = shares.iter().flatten();
+            let seen: Vec<(usize, usize)> = seen
+                .flat_map(|(table, parts)| parts.clone().map(|part| (*table, part)))
+                .collect();
+            let all = (0..tables).flat_map(|table| (0..parts).map(move |part| (table, part)));
+            assert_eq!(seen, all.collect::<Vec<_>>(), "{tables} {parts} {threads}");
+        }
+    }
 }
