@@ -135,6 +135,9 @@ fn only_reads(plan: &LogicalPlan) -> Result<bool, DataFusionError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use arrow::array::AsArray as _;
+    use arrow::datatypes::Int64Type;
+    use datafusion::physical_plan::common::collect;
     use datafusion::prelude::SessionContext;
 
     #[tokio::test]
@@ -160,5 +163,47 @@ mod tests {
             matches!(error.find_root(), DataFusionError::ResourcesExhausted(_)),
             "{error}"
         );
+    }
+
+    #[tokio::test]
+    async fn rows_with_the_same_value_are_dealt_to_one_stream() {
+        const ROWS: i64 = 10_000;
+        let engine = Engine::new(&Limits::default()).unwrap();
+        let rows = arrow::array::Int64Array::from_iter((0..ROWS).map(Some));
+        // NULL is a value, too.
+        let value = |row: i64| (row % 7 > 0).then(|| format!("a name of some length {}", row % 97));
+        let values: arrow::array::StringArray = (0..ROWS).map(value).collect();
+        let columns: [(_, arrow::array::ArrayRef); 2] =
+            [("row", Arc::new(rows)), ("value", Arc::new(values))];
+        let batch = arrow::array::RecordBatch::try_from_iter(columns).unwrap();
+        for streams in [1, 3] {
+            let batches: Vec<_> = (0..10).map(|at| batch.slice(at * 1_000, 1_000)).collect();
+            let frame = SessionContext::new_with_state(engine.state());
+            let frame = frame.read_batches(batches).unwrap();
+            let (context, plan) = (
+                frame.task_ctx(),
+                frame.create_physical_plan().await.unwrap(),
+            );
+            let dealt = dealt(plan, 1, streams, &Arc::new(context)).unwrap();
+            assert_eq!(dealt.len(), streams);
+            let dealt = dealt.into_iter().map(collect);
+            let mut at = std::collections::HashMap::new();
+            let (mut seen, mut busy) = (0, 0);
+            for (stream, batches) in futures::future::try_join_all(dealt)
+                .await
+                .unwrap()
+                .iter()
+                .enumerate()
+            {
+                busy += usize::from(!batches.is_empty());
+                for batch in batches {
+                    for row in batch.column(0).as_primitive::<Int64Type>().values() {
+                        seen += 1;
+                        assert_eq!(*at.entry(value(*row)).or_insert(stream), stream);
+                    }
+                }
+            }
+            assert_eq!((seen, busy), (ROWS, streams));
+        }
     }
 }
