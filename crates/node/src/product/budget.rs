@@ -1,6 +1,6 @@
 //! The `[[budget]]` tables of a product file: what free questions may cost, by purpose.
 
-use super::file::{Complaint, Draft, complain};
+use super::draft::{Complaint, Draft, complain};
 use guildhall_grant::product::{Budget, BudgetPeriod, NanoRho};
 use guildhall_model::{Purpose, ReleaseClass};
 use serde::Deserialize;

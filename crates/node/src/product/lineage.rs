@@ -132,7 +132,7 @@ fn anchor(view: &View, lineage: &mut Lineage) -> Result<(), DataFusionError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::tests::SESSIONS;
+    use super::super::draft::tests::SESSIONS;
     use super::super::view::tests::plan;
     use super::*;
     use arrow::datatypes::DataType;

@@ -1,6 +1,7 @@
 //! Products: the file that a department writes, the view behind it, what is registered of it.
 
 mod budget;
+mod draft;
 mod file;
 mod lineage;
 mod origin;
@@ -10,8 +11,8 @@ mod types;
 mod view;
 
 #[cfg(test)]
-pub(crate) use file::tests::SESSIONS;
-pub use file::{ColumnDraft, Draft, ProductError};
+pub(crate) use draft::tests::SESSIONS;
+pub use draft::{ColumnDraft, Draft, ProductError};
 pub(crate) use lineage::{DatasetScan, Lineage, dataset_of, lineage, scans};
 pub(crate) use origin::origin;
 pub(crate) use shelf::{Products, Rows, Served, ShelfError};

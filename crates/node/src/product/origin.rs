@@ -99,7 +99,7 @@ fn together(parts: Vec<BTreeSet<DatasetName>>) -> BTreeSet<DatasetName> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::file::tests::SESSIONS;
+    use super::super::draft::tests::SESSIONS;
     use super::super::view::tests::plan;
     use super::*;
 

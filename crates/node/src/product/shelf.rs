@@ -5,7 +5,7 @@
 //! products/<digest>.toml              the product file that it was made from
 //! ```
 
-use super::file::{Draft, ProductError};
+use super::draft::{Draft, ProductError};
 use super::twin::{Twin, registered_schema};
 use super::types::read_schema;
 use super::view::{View, dataset_names, plan_view};

@@ -1,6 +1,6 @@
 //! A product's view as a relation over this node's datasets.
 
-use super::file::{Draft, ProductError};
+use super::draft::{Draft, ProductError};
 use super::lineage::scans;
 use super::types::{is_form_of, plain_type};
 use arrow::datatypes::{Field, Schema, SchemaRef};
@@ -310,7 +310,7 @@ impl TableProvider for Shelf {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::product::file::tests::SESSIONS;
+    use crate::product::draft::tests::SESSIONS;
     use arrow::datatypes::{DataType, TimeUnit};
 
     pub(crate) fn datasets() -> BTreeMap<DatasetName, SchemaRef> {
