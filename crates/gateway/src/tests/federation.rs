@@ -1,6 +1,7 @@
 //! Several councils, some of them away.
 
-use super::city::{City, statement};
+use super::city::City;
+use super::client::statement;
 use crate::config::Limits;
 use arrow::array::AsArray;
 use arrow::datatypes::Int64Type;

@@ -1,6 +1,7 @@
 //! What askers see of themselves: budgets, refusals, and what a question would cost.
 
-use super::city::{City, statement};
+use super::city::City;
+use super::client::statement;
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Decimal128Type;
 use arrow::util::pretty::pretty_format_batches;
