@@ -1,7 +1,7 @@
 //! What is told of budgets, and to whom; and that the ledger keeps what it was given.
 
-use super::debiting::{new_year, pay};
 use super::*;
+use super::{debiting::pay, periods::new_year};
 use crate::{AdminError, LedgerError};
 use rusqlite::Connection;
 

@@ -1,17 +1,20 @@
 //! An authority without its network: what it answers to whom, and what it puts on record.
 
-mod asking;
 mod budgets;
 mod checking;
 mod crashing;
 mod debiting;
 mod enrolling;
-mod joining;
+mod granting;
 mod killing;
+mod joining;
 mod lending;
 mod modelling;
+mod periods;
 mod publishing;
 mod serving;
+mod signing_in;
+mod visiting;
 
 use crate::config::AuthorityConfig;
 use crate::refusal::Refusal;
