@@ -1,6 +1,7 @@
 //! What gateways ask: to sign a principal in, what it may see, and for grants.
 
 use crate::accounts;
+use crate::credential::Certified;
 use crate::grants::{self, Asked, Deciding, FragmentAsked};
 use crate::log;
 use crate::policies::InForce;
@@ -23,17 +24,24 @@ const MAX_FRAGMENTS: usize = 256;
 
 impl State {
     /// Trades a password, or a certificate that the gateway saw, for an access token.
+    // Invariant: a token that a certificate was traded for does not outlive the certificate.
     pub(crate) async fn sign_in(
         &self,
         gateway: &PeerId,
         request: wire::SignInRequest,
     ) -> Result<wire::SignInResponse, Refusal> {
         let now = self.clock.now();
-        let (named, asker) = match &request.certificate {
-            Some(chain) => (None, self.believing(now).certificate(chain, gateway)),
+        let longest = now.after(self.config.token_life());
+        let (named, asker, expires) = match &request.certificate {
+            Some(chain) => match self.believing(now).certificate(chain, gateway) {
+                Ok(Certified { asker, expires }) => (None, Ok(asker), longest.min(expires)),
+                Err(refusal) => (None, Err(refusal), longest),
+            },
             None => {
-                self.password(gateway, &request.account, request.password, now)
-                    .await?
+                let (named, asker) = self
+                    .password(gateway, &request.account, request.password, now)
+                    .await?;
+                (named, asker, longest)
             }
         };
         let mut entry = Entry {
@@ -49,7 +57,7 @@ impl State {
                 return Err(refusal);
             }
         };
-        let token = self.token(&asker, gateway, now)?;
+        let token = token(&asker, gateway, now, expires)?;
         entry.decision = Decision::Permit;
         entry.principal = Some(asker.principal);
         self.record(entry, now).await?;
@@ -87,23 +95,6 @@ impl State {
             .map_err(|e| Refusal::internal(&e))?;
         self.attempts.note(account, gateway, checked.is_ok(), now);
         Ok((named, checked))
-    }
-
-    fn token(
-        &self,
-        asker: &Asker,
-        gateway: &PeerId,
-        now: Timestamp,
-    ) -> Result<AccessToken, Refusal> {
-        Ok(AccessToken {
-            id: grants::random_id("t")?,
-            principal: asker.principal.clone(),
-            roles: asker.roles.iter().cloned().collect(),
-            purposes: asker.purposes.iter().cloned().collect(),
-            gateway: gateway.clone(),
-            not_before: now,
-            expires: now.after(self.config.token_life()),
-        })
     }
 
     /// The products that a credential may see for a purpose, or for any it holds.
@@ -272,6 +263,23 @@ impl State {
             life: self.config.grant_life(),
         }
     }
+}
+
+fn token(
+    asker: &Asker,
+    gateway: &PeerId,
+    now: Timestamp,
+    expires: Timestamp,
+) -> Result<AccessToken, Refusal> {
+    Ok(AccessToken {
+        id: grants::random_id("t")?,
+        principal: asker.principal.clone(),
+        roles: asker.roles.iter().cloned().collect(),
+        purposes: asker.purposes.iter().cloned().collect(),
+        gateway: gateway.clone(),
+        not_before: now,
+        expires,
+    })
 }
 
 /// Askers whose catalogue is kept.

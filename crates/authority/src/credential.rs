@@ -6,12 +6,18 @@ use crate::refusal::Refusal;
 use crate::register;
 use guildhall_grant::token::{self, TokenCheck};
 use guildhall_grant::{AccessToken, Statement, VerifyingKey};
-use guildhall_identity::TrustStore;
+use guildhall_identity::{PeerCertificate, TrustStore};
 use guildhall_model::{CouncilName, PeerId, PrincipalName, Role, Timestamp};
 use guildhall_policy::Asker;
 use guildhall_proto::authority::v1 as wire;
 use guildhall_proto::envelope::v1::Envelope;
 use prost::Message as _;
+
+/// Who a certificate speaks for, and how long.
+pub(crate) struct Certified {
+    pub(crate) asker: Asker,
+    pub(crate) expires: Timestamp,
+}
 
 /// What is needed to believe a credential.
 pub(crate) struct Believing<'a> {
@@ -38,7 +44,9 @@ impl Believing<'_> {
         };
         match credential.and_then(|c| c.kind).ok_or(missing)? {
             wire::credential::Kind::AccessToken(envelope) => self.token(&envelope, gateway),
-            wire::credential::Kind::Certificate(chain) => self.certificate(&chain, gateway),
+            wire::credential::Kind::Certificate(chain) => {
+                Ok(self.certificate(&chain, gateway)?.asker)
+            }
         }
     }
 
@@ -86,17 +94,17 @@ impl Believing<'_> {
         &self,
         chain: &wire::CertificateChain,
         gateway: &PeerId,
-    ) -> Result<Asker, Refusal> {
+    ) -> Result<Certified, Refusal> {
         let bad = |why| Refusal::Credential { why };
         if gateway.council != *self.council {
             return Err(bad(
                 "only a gateway of this council vouches for a certificate; sign in with a password instead",
             ));
         }
-        let peer: PeerId = self
-            .trust
-            .verify_chain(&chain.der, self.now)
-            .map_err(|_| bad("the certificate is not one of a trusted council, or has expired"))?;
+        let PeerCertificate { peer, expires, .. } =
+            self.trust.verify_chain(&chain.der, self.now).map_err(|_| {
+                bad("the certificate is not one of a trusted council, or has expired")
+            })?;
         if peer.role != Role::Analyst {
             return Err(bad("the certificate is not an analyst's"));
         }
@@ -113,7 +121,8 @@ impl Believing<'_> {
             .as_str()
             .parse()
             .map_err(|_| bad("it names no principal"))?;
-        self.own(&name)
+        let asker = self.own(&name)?;
+        Ok(Certified { asker, expires })
     }
 
     fn own(&self, name: &PrincipalName) -> Result<Asker, Refusal> {

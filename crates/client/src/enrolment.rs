@@ -126,7 +126,8 @@ mod tests {
             enrolled
                 .trust
                 .verify_chain(&chain, council.clock.now())
-                .unwrap(),
+                .unwrap()
+                .peer,
             enrolled.identity.peer()
         );
     }

@@ -179,7 +179,7 @@ impl Check {
         let peer = self.trust.verify_chain(&chain, self.clock.now()).map_err(|e| {
             tracing::info!(reason = %guildhall_telemetry::error_chain(&e), "client certificate refused");
             DoorError::BadCredential
-        })?;
+        })?.peer;
         if peer.role != Role::Analyst || !self.councils.contains(&peer.council) {
             return Err(DoorError::BadCredential);
         }

@@ -2,7 +2,8 @@
 //!
 //! Other councils believe a council's token, and no gateway's word for a certificate. So a
 //! certificate speaks everywhere by a token, and its bearer has the standing of an account. The
-//! token stays in here: it would outlive the certificate in anybody's hands.
+//! token stays in here: it would outlive a revocation in anybody's hands. It ends with the
+//! certificate at the latest.
 //!
 //! A token is used for [`RENEW_AFTER`] and asked for anew by the next call, so that a
 //! certificate that was revoked has nothing after that. While its authority is away the one at
@@ -138,7 +139,7 @@ fn settle(
 ) -> Traded {
     match (asked, before.filter(|held| now < last_use(held))) {
         (Ok(held), _) => Traded {
-            again: now.after(RENEW_AFTER).min(last_use(&held)),
+            again: renewal(&held, now),
             answer: Ok(held),
         },
         (Err(e @ PartyError::Refused { .. }), _) => Traded {
@@ -154,6 +155,15 @@ fn settle(
             answer: Err(e),
         },
     }
+}
+
+/// When a token that was given now is asked for anew. In the last moments of a certificate no
+/// token lasts, and the one at hand is used up.
+fn renewal(held: &Held, now: Timestamp) -> Timestamp {
+    let before_its_end = now.after(RENEW_AFTER).min(last_use(held));
+    before_its_end
+        .max(now.after(ASK_AGAIN))
+        .min(held.token.expires)
 }
 
 fn last_use(held: &Held) -> Timestamp {
@@ -296,6 +306,18 @@ mod tests {
         assert!(matches!(town.ask().await, Err(PartyError::Away(_))));
         town.away(false);
         assert!(town.ask().await.is_ok());
+    }
+
+    #[tokio::test]
+    async fn a_token_that_ends_with_its_certificate_is_not_asked_for_at_every_call() {
+        let town = Town::new();
+        let held = town.ask().await.unwrap();
+        let expires = held.token.expires;
+        for (left, again) in [(10, 5), (3, 0)] {
+            let now = expires.before(Duration::from_secs(left));
+            let traded = settle(Ok(held.clone()), None, now);
+            assert_eq!(traded.again, expires.before(Duration::from_secs(again)));
+        }
     }
 
     #[tokio::test]

@@ -6,7 +6,7 @@ use crate::error::IdentityError;
 use crate::files;
 use crate::tls::provider;
 use arc_swap::ArcSwap;
-use guildhall_model::{CouncilName, PeerId, Timestamp};
+use guildhall_model::{CouncilName, Timestamp};
 use guildhall_proto::authority::v1::TrustBundle;
 use rustls::client::verify_server_cert_signed_by_trust_anchor;
 use rustls::server::danger::ClientCertVerifier;
@@ -188,7 +188,11 @@ impl TrustStore {
     ///
     /// # Errors
     /// If the chain names no role, or its council does not vouch for it now.
-    pub fn verify_chain(&self, chain: &[Vec<u8>], now: Timestamp) -> Result<PeerId, IdentityError> {
+    pub fn verify_chain(
+        &self,
+        chain: &[Vec<u8>],
+        now: Timestamp,
+    ) -> Result<PeerCertificate, IdentityError> {
         let chain: Vec<CertificateDer<'_>> = chain
             .iter()
             .map(|der| CertificateDer::from(der.as_slice()))
@@ -200,10 +204,8 @@ impl TrustStore {
             });
         };
         let now = Duration::from_secs(u64::try_from(now.as_seconds()).unwrap_or(0));
-        let found = self
-            .verify(leaf, rest, UnixTime::since_unix_epoch(now), End::Client)
-            .map_err(|source| IdentityError::Untrusted { source })?;
-        Ok(found.peer)
+        self.verify(leaf, rest, UnixTime::since_unix_epoch(now), End::Client)
+            .map_err(|source| IdentityError::Untrusted { source })
     }
 
     // Invariant: the roots are those of the council that the leaf names, and no others.

@@ -273,7 +273,8 @@ pub(crate) mod tests {
         let found = store
             .verify_chain(&chain(&north, "spiffe://northmoor/parking/node/p1"), now())
             .unwrap();
-        assert_eq!(found, peer("spiffe://northmoor/parking/node/p1"));
+        assert_eq!(found.peer, peer("spiffe://northmoor/parking/node/p1"));
+        assert_eq!(found.expires, now().after(HOUR));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use super::*;
 use guildhall_audit::{Decision, Event};
 use guildhall_grant::token::{self, TokenCheck};
 use guildhall_grant::{AccessToken, CLOCK_SKEW};
+use guildhall_identity::PeerCertificate;
 use std::time::Duration;
 
 #[tokio::test]
@@ -225,6 +226,33 @@ async fn a_certificate_speaks_for_the_account_of_its_name_until_it_is_revoked() 
             .await
             .is_err()
     );
+}
+
+#[tokio::test]
+async fn a_token_that_a_certificate_was_traded_for_ends_with_it() {
+    let town = Town::new().await;
+    let ana: PeerId = "spiffe://northmoor/council/analyst/ana".parse().unwrap();
+    let enrolled = town.enrol(&ana, None).await.unwrap();
+    let chain = guildhall_identity::read_chain(&enrolled.certificate.unwrap().chain_pem).unwrap();
+    let ends = PeerCertificate::read(&chain[0]).unwrap().expires;
+    let request = wire::SignInRequest {
+        certificate: Some(wire::CertificateChain {
+            der: chain.iter().map(|c| c.to_vec()).collect(),
+        }),
+        ..Default::default()
+    };
+    let token_life = Duration::from_secs(3600);
+    for (left, lasts) in [
+        (token_life * 2, token_life),
+        (token_life / 2, token_life / 2),
+        (Duration::from_secs(1), Duration::from_secs(1)),
+    ] {
+        town.clock
+            .advance(ends.before(left).since(town.clock.now()));
+        let signed = town.state.sign_in(&town.gateway, request.clone()).await;
+        let token: AccessToken = read(&signed.unwrap().token.unwrap());
+        assert_eq!(token.expires, town.clock.now().after(lasts));
+    }
 }
 
 #[tokio::test]
