@@ -160,6 +160,15 @@ impl TestNode {
         Ok(published)
     }
 
+    /// Puts `product` beside the published ones, signed by the node, over a product file that is there already.
+    pub(crate) fn shelve(&mut self, product: Product) {
+        let folder = self.folder.path().join("products");
+        let file = crate::product::envelope_file(&folder, &product.name, product.version);
+        let signed = envelope::sign(&product, self.signer.as_ref());
+        std::fs::write(file, envelope::encode(&signed)).unwrap();
+        self.products.insert(product.name.to_string(), product);
+    }
+
     /// Checks a product file; on its data if `lender` is there to lend keys.
     pub(crate) async fn check(
         &self,

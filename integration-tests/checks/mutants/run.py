@@ -2,7 +2,7 @@
 
     python3 integration-tests/checks/mutants/run.py                       every mutant's text is there, once
     python3 integration-tests/checks/mutants/run.py run SCRATCH [TARGET]  builds and runs them; hours of one core, or so
-        --only TEXT     mutants whose name, file or crate has this text
+        --only TEXTS    mutants whose name, file or crate has one of these texts, which commas part, in their order
         --after NAME    those that come after this one, to go on where a run has ended
         --attacks       the red team's binary decides, instead of the unit tests of the mutant's crate
         --report FILE   where the table of verdicts goes
@@ -37,6 +37,11 @@ SWITCH = "(if " + SWITCHED + " {{ {to} }} else {{ {of} }})"
 # A check that is gone shows in few random cases.
 CASES = "400"
 LONGEST = 600
+# A test that fails, and an attack of the red team that does: the latter are told as soon as they are judged.
+FAILED = re.compile(r"test (\S+).* \.\.\. FAILED|^attack fails: ([^/]+ / [^:]+):")
+# The test that tells attacks one by one, and those in the red team's binary that are no attacks.
+RED_TEAM = "the_red_team_gets_nothing"
+HONEST = ["honest::", "least_squares::", "net::", "table::", "adhoc::points_are"]
 # How many tests of a crate may fail without a mutant, and are left out.
 UNSTEADY = 2
 
@@ -98,6 +103,11 @@ def put_switches(scratch, mutants):
         path.write_text(text)
 
 
+def left_out(tests):
+    """The words that tell a test binary so."""
+    return [word for test in tests for word in ("--skip", test)]
+
+
 class Tests:
     """Test binaries in the scratch copy."""
 
@@ -127,7 +137,12 @@ class Tests:
             sys.exit(f"cannot build the tests of {package}\n{built.stderr[-2000:]}")
         return binary, folder
 
-    def run(self, built, name=None):
+    def attack(self, built, name=None):
+        """Whether the red team gets nothing, and the first attack that fails: the many that are told apart come first."""
+        passes, failed = self.run(built, name, [RED_TEAM, "--exact", "--nocapture"])
+        return self.run(built, name, left_out([RED_TEAM, *HONEST])) if passes else (passes, failed)
+
+    def run(self, built, name=None, which=()):
         """Whether the tests pass, and the first that does not."""
         binary, folder = built
         environment = {**self.environment, "CARGO_MANIFEST_DIR": str(folder)}
@@ -135,13 +150,13 @@ class Tests:
             environment["GUILDHALL_MUTANT"] = name
         # One test that fails is enough, and the quick ones come to their end first.
         process = subprocess.Popen(
-            [binary, *(word for test in self.unsteady for word in ("--skip", test))], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, errors="replace"
+            [binary, *which, *left_out(self.unsteady)], cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace"
         )
         late = threading.Timer(LONGEST, process.kill)
         late.start()
         failed = None
         for line in process.stdout:
-            failed = re.match(r"test (\S+).* \.\.\. FAILED", line)
+            failed = FAILED.search(line)
             if failed:
                 process.kill()
                 break
@@ -150,7 +165,7 @@ class Tests:
         in_time = late.is_alive()
         late.cancel()
         if failed:
-            return False, failed[1]
+            return False, failed[1] or failed[2]
         if not in_time:
             return False, "it does not end"
         return status == 0, f"the process ends with {status}"
@@ -159,6 +174,7 @@ class Tests:
 def verdicts(tests, mutants, attacks, workers):
     """For each mutant, a test that fails."""
     of = lambda mutant: ("integration-tests", "attacks") if attacks else (mutant.package, mutant.tests)
+    decide = tests.attack if attacks else tests.run
     groups = {}
     for mutant in mutants:
         groups.setdefault(of(mutant), []).append(mutant)
@@ -168,7 +184,7 @@ def verdicts(tests, mutants, attacks, workers):
         print(f"== {package} {kind}: built in {time.monotonic() - started:.0f} s", flush=True)
         tests.unsteady = []
         for _ in range(UNSTEADY + 1):
-            passes, failed = tests.run(built)
+            passes, failed = decide(built)
             if passes:
                 break
             print(f"{failed} fails without a mutant", flush=True)
@@ -176,7 +192,7 @@ def verdicts(tests, mutants, attacks, workers):
         if not passes:
             sys.exit(f"the tests of {package} fail without a mutant")
         with concurrent.futures.ThreadPoolExecutor(workers) as pool:
-            ran = pool.map(lambda m: (m, tests.run(built, m.name)), group)
+            ran = pool.map(lambda m: (m, decide(built, m.name)), group)
             for mutant, (passes, failed) in ran:
                 word = "survived" if passes else f"killed by {failed}"
                 print(f"{mutant.name}: {word}", flush=True)
@@ -217,7 +233,8 @@ def main():
     copy(scratch)
     put_switches(scratch, MUTANTS)
     target = (asked.target or scratch.with_name(scratch.name + "-target")).resolve()
-    chosen = [m for m in MUTANTS if asked.only in f"{m.name} {m.file} {m.package}"]
+    has = lambda text: [m for m in MUTANTS if text in f"{m.name} {m.file} {m.package}"]
+    chosen = list(dict.fromkeys(m for text in asked.only.split(",") for m in has(text)))
     if asked.after:
         chosen = chosen[[m.name for m in chosen].index(asked.after) + 1 :]
     # One at a time over the live city, which wants all cores.

@@ -11,6 +11,8 @@ use prost::Message as _;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+const CLASS: &str = "exhaustion";
+const SURVIVES: &str = "survives";
 /// How soon an honest question is answered after an attack, in an unoptimised build on a busy machine.
 const SOON: Duration = Duration::from_secs(10);
 /// When nothing at all moves any more.
@@ -51,10 +53,14 @@ async fn hung_up(scene: &Scene) -> Finding {
         let _armed = watchdog();
         result = endless(scene).await.and(still_there(scene).await);
     }
-    Finding {
-        awaited: !Feature::HangUp.is_present(),
-        ..finding("joins without end, and hung up", result)
-    }
+    let awaited = !Feature::HangUp.is_present();
+    Finding::of(
+        CLASS,
+        "joins without end, and hung up",
+        SURVIVES,
+        awaited,
+        result,
+    )
 }
 
 /// Ends the process unless what it gives is dropped in time: work that never yields stops our own clocks as well.
@@ -70,13 +76,7 @@ fn watchdog() -> mpsc::Sender<()> {
 }
 
 fn finding(name: &str, result: Result<(), String>) -> Finding {
-    Finding {
-        class: "exhaustion",
-        name: name.to_owned(),
-        verdict: "survives",
-        failure: result.err(),
-        awaited: false,
-    }
+    Finding::of(CLASS, name, SURVIVES, false, result)
 }
 
 /// An honest question about people is answered, and soon.

@@ -173,13 +173,8 @@ pub(crate) async fn findings(scene: &Scene) -> Vec<Finding> {
 
 impl Tried<'_> {
     fn add(&mut self, name: &str, verdict: &'static str, result: Result<(), String>) {
-        self.findings.push(Finding {
-            class: "grants",
-            name: name.to_owned(),
-            verdict,
-            failure: result.err(),
-            awaited: false,
-        });
+        let finding = Finding::of("grants", name, verdict, false, result);
+        self.findings.push(finding);
     }
 
     fn refused(&mut self, name: &str, answer: Result<RecordBatch, ClientError>) {

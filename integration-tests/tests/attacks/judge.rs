@@ -30,6 +30,28 @@ pub(crate) struct Finding {
     pub(crate) awaited: bool,
 }
 
+impl Finding {
+    /// What came of an attack; one that fails is told at once, for whoever stops at the first.
+    pub(crate) fn of(
+        class: &'static str,
+        name: &str,
+        verdict: &'static str,
+        awaited: bool,
+        result: Result<(), String>,
+    ) -> Self {
+        if let (Err(why), false) = (&result, awaited) {
+            eprintln!("attack fails: {class} / {name}: {why}");
+        }
+        Self {
+            class,
+            name: name.to_owned(),
+            verdict,
+            failure: result.err(),
+            awaited,
+        }
+    }
+}
+
 /// What each rule says to whoever asks, where it does not say its name.
 const WORDS_OF_RULES: &[(&str, &str)] = &[
     ("cube.aggregate", "of private rows"),
@@ -79,14 +101,8 @@ impl Scene {
             Verdict::Awaits(feature, then) => (*then, !feature.is_present()),
             verdict => (verdict, false),
         };
-        let failure = self.judged(&fill(sql), verdict).await.err();
-        Finding {
-            class,
-            name: name.to_owned(),
-            verdict: verdict.word(),
-            failure,
-            awaited,
-        }
+        let result = self.judged(&fill(sql), verdict).await;
+        Finding::of(class, name, verdict.word(), awaited, result)
     }
 
     async fn judged(&self, sql: &str, verdict: Verdict) -> Result<(), String> {

@@ -3,6 +3,7 @@
 use crate::testing::{GATEWAY, TestNode, refused};
 use datafusion::logical_expr::LogicalPlan;
 use guildhall_model::OutputClass::{self, OpenRows, ReleasedCells};
+use guildhall_model::ReleaseClass;
 use guildhall_plan::profile;
 use tonic::{Code, Status};
 
@@ -61,6 +62,10 @@ async fn a_product_of_cells_is_joined_with_nothing() {
     ] {
         for output in [OpenRows, ReleasedCells] {
             assert_refused(&node, sql, output).await;
+            // Whatever the lanes would say of it.
+            let (_, text) = refused(force(&node, sql, output).await);
+            let alone = "a question to `northmoor.parking.sessions` reads no other product";
+            assert_eq!(text, alone, "{sql}");
         }
     }
 }
@@ -188,11 +193,14 @@ async fn a_stolen_grant_is_no_use_to_another_gateway() {
 async fn roles_that_do_not_ask_are_not_answered() {
     let node = TestNode::parking().await;
     let fragment = node.fragment(ROWS).await;
-    let signed = node.sign(&node.grant(&fragment, OpenRows));
     let peer = "spiffe://northmoor/housing/node/housing-1";
+    // A grant that holds but for who asks.
+    let mut grant = node.grant(&fragment, OpenRows);
+    grant.recipient = peer.parse().unwrap();
+    let (code, text) = refused(node.send_as(peer, node.sign(&grant), &fragment).await);
     assert_eq!(
-        refused(node.send_as(peer, signed, &fragment).await).0,
-        Code::PermissionDenied
+        (code, text.as_str()),
+        (Code::PermissionDenied, "a node may not ask a node")
     );
     let last = node.runner.log.records().unwrap().pop().unwrap();
     let last = String::from_utf8(last.bytes).unwrap();
@@ -259,6 +267,8 @@ async fn quasi_columns_of_rows_are_filtered_by_and_counted_and_nothing_else() {
         "SELECT v.hours, w.column1 FROM @v v CROSS JOIN (VALUES (1), (2)) w \
          WHERE (v.car_park = 'P1' AND w.column1 = 1) OR (v.car_park = 'P2' AND w.column1 = 2)",
         "SELECT hours FROM @v WHERE car_park = (SELECT min(car_park) FROM @v)",
+        "SELECT hours FROM @v WHERE car_park = 'P' || CAST(hours AS VARCHAR)",
+        "SELECT hours, paid_pence FROM @v WHERE car_park = CASE WHEN paid_pence > 100 THEN 'P1' ELSE 'P2' END",
         "SELECT x IS NULL FROM (SELECT nullif(car_park, 'P1') AS x FROM @v UNION ALL SELECT car_park FROM @v)",
     ] {
         assert_refused(&node, &sql.replace("@v", v), OpenRows).await;
@@ -293,6 +303,40 @@ async fn a_secret_column_is_never_read() {
         "SELECT paid_pence FROM northmoor.parking.visits WHERE notes = 'canary'",
     ] {
         assert_refused(&node, sql, OpenRows).await;
+        // Not even that there is one.
+        let (_, text) = refused(force(&node, sql, OpenRows).await);
+        assert_eq!(
+            text, "a column of `northmoor.parking.visits` may not be read",
+            "{sql}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_secret_column_that_was_not_granted_is_not_named_either() {
+    let node = TestNode::parking().await;
+    let fragment = node
+        .fragment("SELECT notes FROM northmoor.parking.visits")
+        .await;
+    let mut grant = node.grant(&fragment, OpenRows);
+    grant.products[0].columns.clear();
+    let (_, text) = refused(node.send(&grant, &fragment).await);
+    assert!(!text.contains("notes"), "{text}");
+}
+
+#[tokio::test]
+async fn a_warranted_product_is_not_released_however_it_came_onto_the_shelf() {
+    let mut node = TestNode::parking().await;
+    let mut product = node.product("places").clone();
+    product.class = ReleaseClass::Warranted;
+    // Of open products alone it is published.
+    product.row_count = None;
+    node.shelve(product);
+    let fragment = node.fragment(ROWS).await;
+    for output in [OpenRows, ReleasedCells] {
+        let (code, text) = refused(node.send(&node.grant(&fragment, output), &fragment).await);
+        assert_eq!(code, Code::PermissionDenied, "{text}");
+        assert!(text.contains("on a warrant only"), "{text}");
     }
 }
 

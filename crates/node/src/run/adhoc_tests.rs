@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering;
 use tonic::{Code, Status};
 
 /// Budgets of one purpose; a question costs as much as the product lets it.
-fn product(per_query: &str, cells_per_unit: u32) -> String {
+pub(super) fn product(per_query: &str, cells_per_unit: u32) -> String {
     let text = crate::product::SESSIONS
         .replace("name = \"sessions\"", "name = \"stays\"")
         .replace(
@@ -31,9 +31,9 @@ async fn node(per_query: &str, cells_per_unit: u32) -> TestNode {
     node
 }
 
-const STAYS: &str = "northmoor.parking.stays";
+pub(super) const STAYS: &str = "northmoor.parking.stays";
 
-async fn asked(node: &TestNode, sql: &str) -> Result<RecordBatch, Status> {
+pub(super) async fn asked(node: &TestNode, sql: &str) -> Result<RecordBatch, Status> {
     let fragment = node.fragment(sql).await;
     let grant = node.grant(&fragment, OutputClass::ReleasedCells);
     node.send(&grant, &fragment).await
@@ -55,7 +55,7 @@ fn count(predicate: &str) -> String {
     format!("SELECT count(*) AS n FROM {STAYS} WHERE {predicate}")
 }
 
-fn numbers(batch: &RecordBatch, column: usize) -> Vec<i64> {
+pub(super) fn numbers(batch: &RecordBatch, column: usize) -> Vec<i64> {
     batch
         .column(column)
         .as_primitive::<Int64Type>()
@@ -63,7 +63,7 @@ fn numbers(batch: &RecordBatch, column: usize) -> Vec<i64> {
         .to_vec()
 }
 
-fn debits(node: &TestNode) -> usize {
+pub(super) fn debits(node: &TestNode) -> usize {
     node.authority.debited.lock().unwrap().len()
 }
 

@@ -407,6 +407,8 @@ struct Keyed {
 #[cfg(test)]
 mod adhoc_tests;
 #[cfg(test)]
+mod second_line_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod twin_tests;

@@ -40,13 +40,8 @@ pub(crate) async fn findings(scene: &Scene) -> Vec<Finding> {
 
 impl Tried<'_> {
     fn add(&mut self, name: &str, verdict: &'static str, result: Result<(), String>) {
-        self.findings.push(Finding {
-            class: "protocol",
-            name: name.to_owned(),
-            verdict,
-            failure: result.err(),
-            awaited: false,
-        });
+        let finding = Finding::of("protocol", name, verdict, false, result);
+        self.findings.push(finding);
     }
 
     /// `reply` must be a refusal with one of `codes`, clean.
