@@ -131,6 +131,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn of_our_own_faults_a_client_learns_that_there_was_one() {
+        let cause = std::io::Error::other("/var/lib/guildhall holds Philomena");
+        let status = Status::from(DoorError::internal("read a product", &cause));
+        assert_eq!(status.code(), Code::Internal);
+        assert_eq!(
+            status.message(),
+            "the gateway failed; the reference is in its log"
+        );
+    }
+
+    #[test]
     fn a_status_says_what_to_do_and_which_query_it_was() {
         let held = vec![
             "transport_planning".parse().unwrap(),

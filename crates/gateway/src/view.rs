@@ -184,3 +184,72 @@ fn listed(table: &CatalogueTable) -> Listed {
         columns: Arc::new(Schema::new(fields)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::datatypes::DataType;
+    use guildhall_grant::product::Column;
+    use guildhall_grant::{SigningKey, envelope};
+    use guildhall_model::{ColumnClass, ReleaseClass};
+
+    /// A product of `council`, as an authority offers it. Its node is of the same council, or it does not parse.
+    fn entry(council: &str) -> CatalogueEntry {
+        let product = Product {
+            council: council.parse().unwrap(),
+            department: "parking".parse().unwrap(),
+            name: "occupancy".parse().unwrap(),
+            version: 1,
+            doc: String::new(),
+            class: ReleaseClass::Open,
+            purposes: BTreeSet::from(["planning".parse().unwrap()]),
+            conforms_to: None,
+            unit: None,
+            minimum_group: 1,
+            max_rows_per_unit: 1,
+            columns: vec![Column {
+                name: "spaces".parse().unwrap(),
+                class: ColumnClass::Open,
+                doc: String::new(),
+                reads: BTreeSet::new(),
+            }],
+            dimensions: vec![],
+            measures: vec![],
+            arrow_schema: crate::encode::schema_bytes(&Schema::new(vec![Field::new(
+                "spaces",
+                DataType::Int64,
+                true,
+            )]))
+            .unwrap()
+            .to_vec(),
+            definition: Digest::of(b"occupancy"),
+            row_count: None,
+            always_reads: BTreeSet::new(),
+            budgets: vec![],
+            node: format!("spiffe://{council}/parking/node/parking-1")
+                .parse()
+                .unwrap(),
+        };
+        let signed = envelope::sign(&product, &SigningKey::generate().unwrap());
+        CatalogueEntry {
+            product: signed.encode_to_vec(),
+            address: "https://parking:1".to_owned(),
+            ..CatalogueEntry::default()
+        }
+    }
+
+    #[test]
+    fn a_council_speaks_of_its_own_products() {
+        let said = CatalogueResponse {
+            products: vec![entry("northmoor"), entry("southsea")],
+            ..CatalogueResponse::default()
+        };
+        let council = "northmoor".parse().unwrap();
+        let believed = offers(&BTreeMap::from([(&council, said)]));
+        let believed: Vec<_> = believed
+            .iter()
+            .map(|o| o.product.council.as_str())
+            .collect();
+        assert_eq!(believed, ["northmoor"]);
+    }
+}
