@@ -93,7 +93,9 @@ fn cases_csv(cases: &[Case]) -> String {
             c.street,
             pounds(c.cost_pence),
             c.hours,
-            c.balance,
+            Some(c.balance)
+                .filter(|b| !b.is_nan())
+                .map_or(String::new(), |b| b.to_string()),
             c.note
         )
         .unwrap();

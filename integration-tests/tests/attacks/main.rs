@@ -26,6 +26,7 @@ mod report;
 )]
 #[path = "../city/rogue.rs"]
 mod rogue;
+mod roles;
 mod statistics;
 mod table;
 mod town;
@@ -39,19 +40,39 @@ use wire::Attacker;
 /// Attacks that are under way at once.
 const AT_ONCE: usize = 4;
 
+/// Names the parts of the suite that one run is of; all of them if it is not set.
+const PARTS: &str = "GUILDHALL_ATTACKS";
+
+fn in_this_run(part: &str) -> bool {
+    std::env::var(PARTS).map_or(true, |parts| parts.split(',').any(|p| p == part))
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_red_team_gets_nothing() {
     let scene = Scene::start().await;
     the_net_would_catch_it(&scene).await;
     let started = Instant::now();
-    let mut findings = statements(&scene).await;
-    eprintln!("statements: {:?}", started.elapsed());
-    findings.extend(exhaustion::findings(&scene).await);
-    eprintln!("exhaustion: {:?}", started.elapsed());
-    findings.extend(protocol::findings(&scene).await);
-    eprintln!("protocol: {:?}", started.elapsed());
-    findings.extend(grants::findings(&scene).await);
-    eprintln!("grants: {:?}", started.elapsed());
+    let mut findings = Vec::new();
+    if in_this_run("statements") {
+        findings.extend(statements(&scene).await);
+        eprintln!("statements: {:?}", started.elapsed());
+    }
+    if in_this_run("exhaustion") {
+        findings.extend(exhaustion::findings(&scene).await);
+        eprintln!("exhaustion: {:?}", started.elapsed());
+    }
+    if in_this_run("protocol") {
+        findings.extend(protocol::findings(&scene).await);
+        eprintln!("protocol: {:?}", started.elapsed());
+    }
+    if in_this_run("grants") {
+        findings.extend(grants::findings(&scene).await);
+        eprintln!("grants: {:?}", started.elapsed());
+    }
+    if in_this_run("roles") {
+        findings.extend(roles::findings(&scene).await);
+        eprintln!("roles: {:?}", started.elapsed());
+    }
     let table = report::table(&findings);
     eprintln!("{table}");
     for line in report::failures(&findings, true) {
@@ -65,6 +86,9 @@ async fn the_red_team_gets_nothing() {
         failed.len(),
         failed.join("\n")
     );
+    if std::env::var_os(PARTS).is_some() {
+        return;
+    }
     assert!(findings.len() >= 150);
     let readme = include_str!("../../README.md");
     assert!(

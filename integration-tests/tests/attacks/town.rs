@@ -67,6 +67,7 @@ pub(crate) struct Case {
     pub(crate) opened: (u64, u64, u64, u64),
     pub(crate) cost_pence: i64,
     pub(crate) hours: i64,
+    /// Not a number where there is none.
     pub(crate) balance: f64,
     pub(crate) note: String,
 }
@@ -228,6 +229,7 @@ fn plant(all: &mut [Case]) {
     "Philomena Corncrake".clone_into(&mut far.name);
     far.hours = 98_765_431;
     far.balance = 7_654.321_098;
+    streets_of_totals(all);
     // A need that thirty people have, to be withheld in place of a larger one beside the next.
     for case in all.iter_mut().filter(|c| c.ward == "W3").take(30) {
         case.need = "night_sitting";
@@ -242,6 +244,30 @@ fn plant(all: &mut [Case]) {
         .unwrap();
     "P-1W8CIGNATIUS".clone_into(&mut rare.person);
     "Ignatius Nightjar".clone_into(&mut rare.name);
+}
+
+/// Streets whose counts may be told, and of whose totals one rule each keeps one back.
+fn streets_of_totals(all: &mut [Case]) {
+    let mut moved = |street: &str, people: usize, change: &dyn Fn(usize, &mut Case)| {
+        let free = |c: &&mut Case| c.ward == "W1" && c.street.starts_with("Street ");
+        for (i, case) in all.iter_mut().filter(free).take(people).enumerate() {
+            street.clone_into(&mut case.street);
+            change(i, case);
+        }
+    };
+    moved("Heron Row", 20, &|i, c| {
+        c.cost_pence = if i == 0 { 50_000 } else { 100 };
+    });
+    // Two have nine tenths, and neither by far the most.
+    moved("Twite Walk", 20, &|i, c| {
+        c.cost_pence = [50_000, 41_000].get(i).copied().unwrap_or(500);
+    });
+    moved("Siskin Side", 30, &|i, c| {
+        c.balance = if i == 0 { -400.0 } else { 500.0 };
+    });
+    moved("Dunlin Dene", 20, &|i, c| {
+        c.balance = if i < 5 { 500.0 } else { f64::NAN };
+    });
 }
 
 /// 400 people of the other council, in two wards; one is a canary.

@@ -44,9 +44,9 @@ use tonic::Code;
 pub(crate) struct RogueGateway {
     pub(crate) peer: PeerId,
     pub(crate) dialer: Dialer,
-    authorities: BTreeMap<CouncilName, AuthorityClient>,
-    credential: Credential,
-    purpose: Purpose,
+    pub(crate) authorities: BTreeMap<CouncilName, AuthorityClient>,
+    pub(crate) credential: Credential,
+    pub(crate) purpose: Purpose,
     offered: BTreeMap<ProductRef, (Product, String)>,
     state: SessionState,
 }
@@ -57,7 +57,7 @@ pub(crate) struct Fragment {
     pub(crate) bytes: Vec<u8>,
     pub(crate) products: Vec<GrantedProduct>,
     pub(crate) node: PeerId,
-    address: String,
+    pub(crate) address: String,
 }
 
 impl Fragment {
@@ -296,7 +296,7 @@ pub(crate) struct RogueNode {
     pub(crate) peer: PeerId,
     pub(crate) dialer: Dialer,
     pub(crate) signer: SigningKey,
-    authority: AuthorityClient,
+    pub(crate) authority: AuthorityClient,
     data: PathBuf,
 }
 

@@ -1,7 +1,7 @@
 //! Asking for one person.
 
 use super::Line;
-use super::Verdict::{Denied, Null, Rule, SameAs, Withheld};
+use super::Verdict::{Clean, Denied, Null, Rule, SameAs, Withheld};
 
 pub(super) const SINGLING_OUT: &[Line] = &[
     (
@@ -217,6 +217,36 @@ pub(super) const SINGLING_OUT: &[Line] = &[
         "a total that is one person's",
         "SELECT count(DISTINCT person) AS n, sum(weekly_cost) AS total FROM {c} WHERE street = 'Gannet Row'",
         Null("total"),
+    ),
+    (
+        "a total that is nearly all one person's",
+        "SELECT count(DISTINCT person) AS n, sum(weekly_cost) AS total FROM {c} WHERE street = 'Heron Row'",
+        Null("total"),
+    ),
+    (
+        "a total that is nearly all two people's",
+        "SELECT count(DISTINCT person) AS n, sum(weekly_cost) AS total FROM {c} WHERE street = 'Twite Walk'",
+        Null("total"),
+    ),
+    (
+        "a total from which one person's is taken",
+        "SELECT sum(balance) AS total FROM {c} WHERE street = 'Siskin Side'",
+        Null("total"),
+    ),
+    (
+        "a mean of five among twenty",
+        "SELECT avg(balance) AS mean FROM {c} WHERE street = 'Dunlin Dene'",
+        Null("mean"),
+    ),
+    (
+        "the few of each estate",
+        "SELECT estate, count(DISTINCT person) AS n FROM {e} WHERE scheme = 'D' GROUP BY estate",
+        Withheld,
+    ),
+    (
+        "estates by scheme, a dozen each",
+        "SELECT estate, scheme, count(DISTINCT person) AS n FROM {e} GROUP BY estate, scheme",
+        Clean,
     ),
     (
         "a mean that is one person's",
