@@ -66,6 +66,7 @@ const OF_COUNCILS: &[(&str, &str)] = templates![
 const OF_TOWN: &[(&str, &str)] = &[
     ("city.toml", include_str!("town/city.toml")),
     ("council.cedar", include_str!("town/council.cedar")),
+    ("hall.cedar", include_str!("town/hall.cedar")),
     ("neighbour.cedar", include_str!("town/neighbour.cedar")),
 ];
 

@@ -49,7 +49,7 @@ fn in_this_run(part: &str) -> bool {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_red_team_gets_nothing() {
-    let scene = Scene::start().await;
+    let mut scene = Scene::start().await;
     the_net_would_catch_it(&scene).await;
     let started = Instant::now();
     let mut findings = Vec::new();
@@ -70,7 +70,7 @@ async fn the_red_team_gets_nothing() {
         eprintln!("grants: {:?}", started.elapsed());
     }
     if in_this_run("roles") {
-        findings.extend(roles::findings(&scene).await);
+        findings.extend(roles::findings(&mut scene).await);
         eprintln!("roles: {:?}", started.elapsed());
     }
     let table = report::table(&findings);

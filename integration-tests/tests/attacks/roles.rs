@@ -4,8 +4,9 @@
 //! meant for it, known by its words; and what two must refuse alike is compared.
 
 use crate::judge::{Finding, Scene};
-use crate::rogue::{Fragment, RogueGateway, RogueNode, no, send_as};
+use crate::rogue::{Fragment, RogueGateway, RogueNode, no, schema_of, send_as};
 use crate::table::fill;
+use datafusion::logical_expr::LogicalPlan;
 use guildhall_authority::Admin;
 use guildhall_client::{AuthorityClient, ClientError, EnrolmentClient};
 use guildhall_grant::product::Product;
@@ -13,7 +14,8 @@ use guildhall_grant::{Grant, SigningKey, envelope};
 use guildhall_identity::{CertificateAuthority, Dialer, Identity, new_key_and_csr};
 use guildhall_model::OutputClass::{self, OpenRows, ReleasedCells};
 use guildhall_model::{Clock as _, CouncilName, Digest, Purpose, SystemClock};
-use guildhall_proto::authority::v1::{DebitRequest, FragmentWanted};
+use guildhall_plan::adhoc::{Lane, lane};
+use guildhall_proto::authority::v1::{DebitRequest, FragmentWanted, credential};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_testkit::node;
 use std::sync::Arc;
@@ -81,7 +83,8 @@ struct Tried<'a> {
 }
 
 /// The attacks; the last of them close an account, change a product and shut the gateway out.
-pub(crate) async fn findings(scene: &Scene) -> Vec<Finding> {
+pub(crate) async fn findings(scene: &mut Scene) -> Vec<Finding> {
+    let after_restart = replayed_after_a_restart(scene).await;
     let city = &scene.city.city;
     let hold = |name| RogueNode::of(city, &node("siskin", name), Arc::new(SystemClock));
     let mut tried = Tried {
@@ -92,6 +95,7 @@ pub(crate) async fn findings(scene: &Scene) -> Vec<Finding> {
         council: "siskin".parse().unwrap(),
         findings: Vec::new(),
     };
+    tried.refused("a grant twice, with a restart between", after_restart);
     tried.plans().await;
     tried.grants_elsewhere().await;
     tried.grants_of_what_is_not_offered().await;
@@ -101,6 +105,25 @@ pub(crate) async fn findings(scene: &Scene) -> Vec<Finding> {
     tried.second_gateway().await;
     tried.keys_under_an_old_grant().await;
     tried.findings
+}
+
+/// A node that has started again knows of no grant that was used before.
+async fn replayed_after_a_restart(scene: &mut Scene) -> Result<(), String> {
+    let city = &mut scene.city.city;
+    let gateway = RogueGateway::of(city, Arc::new(SystemClock), "mallory", "care_planning").await;
+    let fragment = gateway.honest(&fill(WARDS)).await;
+    let grant = gateway.grant(&fragment, ReleasedCells).await.unwrap();
+    gateway
+        .send(&fragment, grant.clone())
+        .await
+        .map_err(|e| format!("{e:?}"))?;
+    let care = node("siskin", "care");
+    city.kill_node(&care).await.unwrap();
+    city.start_node(&care).await.unwrap();
+    by(
+        "was issued before this node started",
+        gateway.send(&fragment, grant).await,
+    )
 }
 
 /// Whether it was refused in these words.
@@ -145,17 +168,28 @@ impl Tried<'_> {
             let answer = self.gateway.run(&fragment, *output).await;
             self.refused(name, by(words, answer));
         }
-        let mut hidden = self
-            .gateway
-            .forced(&fill("SELECT permit, vehicle FROM {p}"))
-            .await;
-        hidden.products[0]
-            .columns
-            .remove(&"vehicle".parse().unwrap());
-        let answer = self.gateway.run(&hidden, OpenRows).await;
-        // Not even its name: `vehicle` is in no catalogue.
-        let words = "a column of `siskin.hall.permits` may not be read";
-        self.refused("a secret column that was not named", by(words, answer));
+        for (name, sql, column, words) in [
+            (
+                "a column that was not named, though it is open",
+                "SELECT ward, amount FROM {b}",
+                "amount",
+                "does not cover column `amount`",
+            ),
+            // Not even its name: `vehicle` is in no catalogue.
+            (
+                "a secret column that was not named",
+                "SELECT permit, vehicle FROM {p}",
+                "vehicle",
+                "a column of `siskin.hall.permits` may not be read",
+            ),
+        ] {
+            let mut fragment = self.gateway.forced(&fill(sql)).await;
+            fragment.products[0]
+                .columns
+                .remove(&column.parse().unwrap());
+            let answer = self.gateway.run(&fragment, OpenRows).await;
+            self.refused(name, by(words, answer));
+        }
     }
 
     /// Grants that are good, and presented for something else; and one that is as good as any but for who made it.
@@ -174,6 +208,11 @@ impl Tried<'_> {
             "an honest question under a node's own grant",
             by(NOT_FROM, answer),
         );
+
+        if let Some(credential::Kind::AccessToken(token)) = self.gateway.credential.kind.clone() {
+            let answer = self.gateway.send(&cells, token).await;
+            self.refused("an access token as a grant", by(NOT_FROM, answer));
+        }
 
         let wards = self.gateway.honest(&fill("SELECT ward FROM {w}")).await;
         let elsewhere = wards.with_bytes(cells.bytes.clone());
@@ -269,18 +308,32 @@ impl Tried<'_> {
         self.refused("a catalogue for a purpose not held", by(held, answer));
         let answer = self.asking_for(fraud).await;
         self.refused("a grant for a purpose not held", by(held, answer));
-        let (care_planning, free) = (
-            self.gateway.purpose.clone(),
-            "SELECT count(*) AS n FROM {a} WHERE savings > 460",
-        );
+        let care_planning = self.gateway.purpose.clone();
+        let fragment = self.free(&care_planning).await;
         self.gateway.purpose = "commissioning".parse().unwrap();
-        let fragment = self.gateway.forced(&fill(free)).await;
         let answer = self.gateway.run(&fragment, ReleasedCells).await;
         self.gateway.purpose = care_planning;
         self.refused(
             "a free question for a purpose without a budget",
             by("(rule `cube.", answer),
         );
+    }
+
+    /// A free question, as a gateway writes it for `purpose`.
+    async fn free(&self, purpose: &Purpose) -> Fragment {
+        let sql = "SELECT count(*) AS n FROM {a} WHERE savings > 460";
+        let product = self.gateway.product("siskin.care.panel");
+        let plan = self.gateway.plan(&fill(sql)).await;
+        let mut aggregate = &plan;
+        while let LogicalPlan::Projection(p) = aggregate {
+            aggregate = p.input.as_ref();
+        }
+        match lane(aggregate, product, product.budget(purpose)).unwrap() {
+            Lane::AdHoc(query) => self
+                .gateway
+                .encoded(&query.canonical_plan(&schema_of(product)).unwrap()),
+            Lane::Cube(_) => panic!("the cube takes it"),
+        }
     }
 
     async fn asking_for(&mut self, purpose: Purpose) -> Result<Envelope, ClientError> {

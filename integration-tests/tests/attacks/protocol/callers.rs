@@ -98,6 +98,8 @@ impl Tried<'_> {
         let scene = self.scene;
         let hidden = fill("SELECT * FROM {r}");
         let cells = fill(CELLS);
+        let open = fill("SELECT ward FROM {w}");
+        let mabel = Attacker::signed_in(&scene.city, "mabel", "care_planning").await;
         let norman = Attacker::signed_in(&scene.city, "norman", "care_planning").await;
         let lena = Attacker::signed_in(&scene.city, "lena@linnet", "care_planning").await;
         let fraud = scene
@@ -145,6 +147,12 @@ impl Tried<'_> {
                 &olive,
                 &cells,
                 &[Code::NotFound],
+            ),
+            (
+                "open rows, against the department's own policy",
+                &mabel,
+                &open,
+                &[Code::PermissionDenied],
             ),
             (
                 "the register, in two headers of purpose",
