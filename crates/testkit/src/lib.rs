@@ -8,7 +8,9 @@ use futures::TryStreamExt as _;
 use guildhall_city_data::CityOptions as MadeUp;
 use guildhall_cli::city::{City, CityOptions, NodeKey, boot};
 use guildhall_cli::sql::{Connection, Endpoint, Refused};
+use guildhall_model::{SharedClock, SystemClock};
 use std::path::Path;
+use std::sync::Arc;
 use tempfile::TempDir;
 
 /// A running city whose folders go when it does.
@@ -39,7 +41,15 @@ impl TestCity {
 
     /// The city that `described` describes; its state goes into `folder`.
     pub async fn in_folder(described: &Path, folder: TempDir) -> Result<Self> {
-        let options = CityOptions::new(described, &folder.path().join("data"));
+        Self::at(described, folder, Arc::new(SystemClock)).await
+    }
+
+    /// The same, where every role goes by `clock`.
+    pub async fn at(described: &Path, folder: TempDir, clock: SharedClock) -> Result<Self> {
+        let options = CityOptions {
+            clock,
+            ..CityOptions::new(described, &folder.path().join("data"))
+        };
         Ok(Self {
             city: boot(options).await?,
             folder,

@@ -6,8 +6,10 @@ use crate::town::{COUNT_BOUND, Feature, MINIMUM, Town};
 use crate::wire::{Attacker, Outcome, Reply};
 use arrow::array::{Array as _, AsArray as _, RecordBatch};
 use arrow::datatypes::{DataType, Int64Type};
+use guildhall_model::{SharedClock, SystemClock};
 use guildhall_testkit::TestCity;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use tonic::Code;
 
 /// The running town, the attacker in it, and the net.
@@ -80,8 +82,13 @@ const WORDS_OF_RULES: &[(&str, &str)] = &[
 
 impl Scene {
     pub(crate) async fn start() -> Self {
+        Self::at(Arc::new(SystemClock)).await
+    }
+
+    /// A scene whose roles go by `clock`.
+    pub(crate) async fn at(clock: SharedClock) -> Self {
         let truth = Town::new();
-        let city = truth.start().await;
+        let city = truth.start(clock).await;
         let mallory = Attacker::signed_in(&city, "mallory", "care_planning").await;
         Self {
             truth,

@@ -29,6 +29,7 @@ mod rogue;
 mod roles;
 mod statistics;
 mod table;
+mod times;
 mod town;
 mod wire;
 
@@ -72,6 +73,10 @@ async fn the_red_team_gets_nothing() {
     if in_this_run("roles") {
         findings.extend(roles::findings(&mut scene).await);
         eprintln!("roles: {:?}", started.elapsed());
+    }
+    if in_this_run("times") {
+        findings.extend(times::findings().await);
+        eprintln!("times: {:?}", started.elapsed());
     }
     let table = report::table(&findings);
     eprintln!("{table}");

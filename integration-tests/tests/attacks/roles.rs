@@ -127,7 +127,7 @@ async fn replayed_after_a_restart(scene: &mut Scene) -> Result<(), String> {
 }
 
 /// Whether it was refused in these words.
-fn by<T>(words: &str, answer: Result<T, ClientError>) -> Result<(), String> {
+pub(crate) fn by<T>(words: &str, answer: Result<T, ClientError>) -> Result<(), String> {
     let Err(error) = answer else {
         return Err("it was done".to_owned());
     };

@@ -1,5 +1,6 @@
 //! The canary town: its people, its files, and what is true of it.
 
+use guildhall_model::SharedClock;
 use guildhall_testkit::TestCity;
 
 /// What the system does by now of what it did not when the suite was written. An attack that rests on what is not there
@@ -154,11 +155,11 @@ impl Town {
     }
 
     /// A running city in which all of this is kept.
-    pub(crate) async fn start(&self) -> TestCity {
+    pub(crate) async fn start(&self, clock: SharedClock) -> TestCity {
         let folder = tempfile::tempdir().unwrap();
         let described = folder.path().join("city");
         crate::files::write(self, &described);
-        TestCity::in_folder(&described, folder).await.unwrap()
+        TestCity::at(&described, folder, clock).await.unwrap()
     }
 }
 
