@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure()
         .bytes(".guildhall.node.v1.ArrowMessage")
         .bytes(".guildhall.node.v1.RunRequest")
+        .boxed(".guildhall.node.v1.Contribution.kind.terms")
         .compile_fds(descriptors)?;
     Ok(())
 }

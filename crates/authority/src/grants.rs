@@ -273,8 +273,8 @@ fn check_class(product: &Product, output: OutputClass) -> Result<(), Refusal> {
         (ReleaseClass::Open | ReleaseClass::Restricted, OutputClass::PartialCells) => {
             "it releases rows; there are no parts of cells"
         }
-        (ReleaseClass::Aggregate, OutputClass::PartialCells) if !product.distinct_units => {
-            "it does not say that its units are nobody else's, so its cells are not released together with others'"
+        (ReleaseClass::Aggregate, OutputClass::PartialCells) if product.joint_with.is_empty() => {
+            "its cells are not released together with any other product's"
         }
         _ => return Ok(()),
     };

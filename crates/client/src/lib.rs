@@ -9,6 +9,7 @@
 pub mod arrow_message;
 mod authority;
 mod call;
+mod contributor;
 mod enrolment;
 mod error;
 mod node;
@@ -17,6 +18,7 @@ mod testing;
 mod upkeep;
 
 pub use authority::{AuthorityClient, Debited, LatestManifest, Renewed};
+pub use contributor::{ContributionStream, ContributorClient};
 pub use enrolment::{Enrolled, EnrolmentClient};
 pub use error::{ClientError, Lost};
 pub use node::{BatchStream, MessageStream, NodeClient};

@@ -78,7 +78,7 @@ impl CellRule {
 mod tests {
     use super::*;
     use crate::tests::{secret, still};
-    use crate::{Coordinate, Facts, Margins, Members, Noise, Pattern, Total};
+    use crate::{CellDraws, Coordinate, Facts, Margins, Members, Noise, Pattern, Total};
     use arrow::array::{ArrayRef, Int64Array, StringArray, UInt64Array};
     use std::sync::Arc;
 
@@ -116,12 +116,14 @@ mod tests {
             units: Members {
                 count: 0,
                 key_sum: 1,
+                parts: None,
             },
             totals: vec![Total {
                 id: "sum".to_owned(),
                 members: Members {
                     count: 2,
                     key_sum: 3,
+                    parts: None,
                 },
                 sum: 4,
                 largest: 5,
@@ -130,7 +132,7 @@ mod tests {
                 ones: false,
             }],
             noise: Noise {
-                secret: secret(),
+                draws: CellDraws::Own(secret().draws()),
                 table: still(),
             },
         };

@@ -3,9 +3,9 @@
 //! The gate and the pattern of margins both judge by [`Weighed`], so they cannot disagree on what fails.
 
 use crate::dominance;
-use crate::noise::Noise;
+use crate::noise::{Drawn, Noise};
 use crate::release::ReleaseError;
-use arrow::array::{Array, AsArray, Decimal128Array, RecordBatch, UInt64Array};
+use arrow::array::{Array, AsArray, BooleanArray, Decimal128Array, RecordBatch, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, Decimal128Type, Schema, UInt64Type};
 
@@ -31,6 +31,17 @@ pub struct Members {
     pub count: usize,
     /// The wrapping sum of their record keys; `UInt64`.
     pub key_sum: usize,
+    /// Of cells that were put together of several owners' parts, what is known of those.
+    pub parts: Option<Parts>,
+}
+
+/// Columns about the parts of a set of units that several owners have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Parts {
+    /// Which owners have some: a bit each; `UInt64`.
+    pub owners: usize,
+    /// Whether what its owners withhold of it by themselves may be told together ([`crate::joint`]); `Boolean`.
+    pub fit: usize,
 }
 
 /// A total over the cell: the sum over its contributors, the units that have a value, of each one's clamped total.
@@ -57,10 +68,6 @@ pub struct Total {
 const STEP_PARTS: i128 = 20;
 /// No decimal of 38 digits reaches this.
 const TOO_LARGE: i128 = 10_i128.pow(DECIMAL128_MAX_PRECISION as u32);
-/// The kind of noise that counts of units have.
-const UNITS: &str = "units";
-/// The kind of noise that totals have.
-const TOTAL: &str = "total";
 
 impl Facts {
     /// Fails unless the columns from `first` on are there and of the types that are read.
@@ -110,6 +117,17 @@ impl Columns<'_> {
 
     fn members(&self, members: Members) -> Result<(), ReleaseError> {
         self.integer(members.count)?;
+        if let Some(parts) = members.parts {
+            let typed = [
+                (parts.owners, DataType::UInt64),
+                (parts.fit, DataType::Boolean),
+            ];
+            for (column, data_type) in typed {
+                if *self.data_type(column)? != data_type {
+                    return Err(wrong(format!("column {column} is not about parts")));
+                }
+            }
+        }
         match self.data_type(members.key_sum)? {
             DataType::UInt64 => Ok(()),
             _ => Err(wrong(format!(
@@ -159,6 +177,24 @@ struct Sets {
     key_sums: UInt64Array,
     /// Where the noise of the count is drawn; decides ties, too.
     indices: Vec<u64>,
+    /// Of sets of several owners: which of them have some, and whether the set may be told for what they withhold.
+    parts: Option<(UInt64Array, BooleanArray)>,
+}
+
+impl Sets {
+    /// The owners that have some, a bit each; 0 where there is one owner alone.
+    fn owners(&self, row: usize) -> u64 {
+        self.parts
+            .as_ref()
+            .map_or(0, |(owners, _)| number(owners, row).unwrap_or_default())
+    }
+
+    /// Whether it may be told for what its owners withhold of it by themselves.
+    fn fit(&self, row: usize) -> bool {
+        self.parts
+            .as_ref()
+            .is_none_or(|(_, fit)| row < fit.len() && fit.is_valid(row) && fit.value(row))
+    }
 }
 
 struct Amounts {
@@ -176,6 +212,29 @@ pub(crate) struct Amount {
     pub(crate) sum: i128,
     pub(crate) largest: i128,
     pub(crate) second: i128,
+}
+
+impl Amount {
+    /// With what others give, none of whom is among these; none if that is too large.
+    pub(crate) fn with(self, other: Self) -> Option<Self> {
+        Some(Self {
+            sum: self.sum.checked_add(other.sum)?,
+            largest: self.largest.max(other.largest),
+            second: self
+                .largest
+                .min(other.largest)
+                .max(self.second.max(other.second)),
+        })
+    }
+}
+
+/// What is known of a set of units, as it is.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartFacts {
+    pub(crate) count: u64,
+    pub(crate) key_sum: u64,
+    /// How many of them give less than 0; of the units of a cell, none.
+    pub(crate) negatives: u64,
 }
 
 impl<'a> Weighed<'a> {
@@ -240,6 +299,21 @@ impl<'a> Weighed<'a> {
             .unwrap_or(0)
     }
 
+    /// The set that a statistic stands on, for it to be put together with others.
+    pub(crate) fn part(&self, statistic: Statistic, row: usize) -> PartFacts {
+        let of = |column: &UInt64Array| number(column, row).unwrap_or_default();
+        let negatives = match statistic {
+            Statistic::Units => 0,
+            Statistic::Total(total) => self.totals.get(total).map_or(0, |t| of(&t.negatives)),
+        };
+        let sets = self.sets(statistic);
+        PartFacts {
+            count: sets.map_or(0, |s| of(&s.counts)),
+            key_sum: sets.map_or(0, |s| of(&s.key_sums)),
+            negatives,
+        }
+    }
+
     /// Decides between cells with as many members: secret, and a function of who is in the cell.
     pub(crate) fn tie(&self, statistic: Statistic, row: usize) -> u64 {
         self.sets(statistic)
@@ -274,9 +348,10 @@ impl<'a> Weighed<'a> {
         let n = number(&amounts.members.counts, row)?;
         let key_sum = number(&amounts.members.key_sums, row)?;
         let noise = &self.facts.noise;
-        let own = noise
-            .table
-            .noise(n, noise.secret.index(TOTAL, id, key_sum, n));
+        let owners = amounts.members.owners(row);
+        let drawn = Drawn::Total(total, id);
+        let index = noise.draws.index(drawn, owners, key_sum, n);
+        let own = noise.table.noise(n, index);
         let amount = amounts.amount(row)?;
         let size = match self.facts.is_count(total) {
             true => 0,
@@ -308,7 +383,7 @@ impl<'a> Weighed<'a> {
         let noise = self.step(sets, row);
         let reaches =
             |n: i64, noise: i64| n >= minimum && n.checked_add(noise).is_some_and(|p| p >= minimum);
-        count.zip(noise).is_some_and(|(n, noise)| reaches(n, noise))
+        sets.fit(row) && count.zip(noise).is_some_and(|(n, noise)| reaches(n, noise))
     }
 
     fn step(&self, sets: &Sets, row: usize) -> Option<i64> {
@@ -362,6 +437,12 @@ impl Input<'_> {
         Ok(cast.as_primitive::<UInt64Type>().clone())
     }
 
+    fn truths(&self, column: usize) -> Result<BooleanArray, ReleaseError> {
+        let column = self.column(column)?;
+        let truths = column.as_boolean_opt().ok_or(ReleaseError::Shape)?;
+        Ok(truths.clone())
+    }
+
     fn decimals(&self, column: usize) -> Result<Decimal128Array, ReleaseError> {
         let column = self.column(column)?;
         let wide = DataType::Decimal128(DECIMAL128_MAX_PRECISION, scale_of(column.data_type()));
@@ -373,16 +454,24 @@ impl Input<'_> {
     fn sets(&self, members: Members) -> Result<Sets, ReleaseError> {
         let counts = self.numbers(members.count)?;
         let key_sums = self.numbers(members.key_sum)?;
-        let secret = &self.facts.noise.secret;
-        let pairs = counts.iter().zip(key_sums.iter());
-        let indices = pairs
-            .map(|(n, key)| secret.index(UNITS, "", key.unwrap_or(0), n.unwrap_or(0)))
-            .collect();
-        Ok(Sets {
+        let parts = match members.parts {
+            Some(parts) => Some((self.numbers(parts.owners)?, self.truths(parts.fit)?)),
+            None => None,
+        };
+        let sets = Sets {
             counts,
             key_sums,
-            indices,
-        })
+            indices: vec![],
+            parts,
+        };
+        let draws = &self.facts.noise.draws;
+        let index = |row| {
+            let of = |column| number(column, row).unwrap_or_default();
+            let (key_sum, n) = (of(&sets.key_sums), of(&sets.counts));
+            draws.index(Drawn::Units, sets.owners(row), key_sum, n)
+        };
+        let indices = (0..self.batch.num_rows()).map(index).collect();
+        Ok(Sets { indices, ..sets })
     }
 
     fn amounts(&self, total: &Total) -> Result<Amounts, ReleaseError> {

@@ -54,24 +54,26 @@ impl<'a> Lattice<'a> {
 
     /// What is shown of each cell of the finest cuboid: the count of units, then each total.
     pub(crate) fn withhold(&self) -> Result<HashMap<Vec<u8>, Box<[bool]>>, ReleaseError> {
+        let finest = self.axes.iter().map(|a| a.coarser.len().min(1));
+        let finest: Vec<usize> = finest.collect();
+        let table = self
+            .tables()?
+            .remove(finest.as_slice())
+            .ok_or_else(|| wrong("the lattice has no finest cuboid"))?;
+        Ok(table.shown())
+    }
+
+    /// Each table with what is withheld of it, by its levels.
+    pub(crate) fn tables(&self) -> Result<HashMap<&'a [usize], Table<'a>>, ReleaseError> {
         let domains = Domains::of(self.axes, &self.cuboids)?;
-        let mut done: HashMap<&[usize], Table<'a>> = HashMap::new();
+        let mut done: HashMap<&'a [usize], Table<'a>> = HashMap::new();
         for cuboid in &self.cuboids {
             let mut table = Table::open(self.facts, self.axes, cuboid)?;
             let hidden = table.lines(&done, &domains)?.withhold();
             table.hidden = hidden;
             done.insert(&cuboid.levels, table);
         }
-        let finest = vec![1; self.axes.len()];
-        let finest = finest
-            .iter()
-            .zip(self.axes)
-            .map(|(l, a)| *l.min(&a.coarser.len()))
-            .collect::<Vec<_>>();
-        let table = done
-            .remove(finest.as_slice())
-            .ok_or_else(|| wrong("the lattice has no finest cuboid"))?;
-        Ok(table.shown())
+        Ok(done)
     }
 }
 
@@ -104,7 +106,7 @@ fn depths(axis: &Axis) -> Result<Vec<usize>, ReleaseError> {
 pub(crate) struct Table<'a> {
     pub(crate) weighed: Weighed<'a>,
     /// Its rows by their cells' names, which order them whatever order they came in.
-    rows: BTreeMap<Vec<u8>, usize>,
+    pub(crate) rows: BTreeMap<Vec<u8>, usize>,
     steps: Vec<Step>,
     /// For the count of units and each total, whether it is withheld in each row.
     pub(crate) hidden: Vec<Vec<bool>>,
@@ -246,6 +248,12 @@ impl<'a> Table<'a> {
         children.into_iter().map(line).collect()
     }
 
+    /// For each table that it nests in, its levels and the name there of each row's parent.
+    pub(crate) fn parents(&self) -> impl Iterator<Item = (&[usize], &[Vec<u8>])> {
+        let steps = self.steps.iter();
+        steps.map(|step| (step.levels.as_slice(), step.parents.as_slice()))
+    }
+
     fn shown(self) -> HashMap<Vec<u8>, Box<[bool]>> {
         let hidden = self.hidden;
         let shown = |row: usize| hidden.iter().map(|h| !h[row]).collect::<Box<[bool]>>();
@@ -255,14 +263,14 @@ impl<'a> Table<'a> {
 }
 
 impl Weighed<'_> {
-    fn statistics(&self) -> Vec<Statistic> {
+    pub(crate) fn statistics(&self) -> Vec<Statistic> {
         let totals = (0..self.totals()).map(Statistic::Total);
         std::iter::once(Statistic::Units).chain(totals).collect()
     }
 }
 
 /// The key columns of one cuboid.
-struct Keys {
+pub(crate) struct Keys {
     /// None for an axis that is rolled up to all.
     axes: Vec<Option<AxisKeys>>,
     columns: usize,
@@ -276,10 +284,19 @@ struct AxisKeys {
 }
 
 /// For one axis, the level it moves to and the key there; level 0 has none.
-type Move<'a> = (usize, usize, Option<&'a KeyColumn>);
+pub(crate) type Move<'a> = (usize, usize, Option<&'a KeyColumn>);
 
 impl Keys {
-    fn read(axes: &[Axis], cuboid: &Cuboid) -> Result<Self, ReleaseError> {
+    /// How many columns they are in a table at `levels`.
+    pub(crate) fn columns_of(axes: &[Axis], levels: &[usize]) -> usize {
+        let of = |(axis, level): (&Axis, &usize)| {
+            let coarser = level.checked_sub(1).and_then(|at| axis.coarser.get(at));
+            coarser.map_or(0, |coarser| 1 + coarser.len())
+        };
+        axes.iter().zip(levels).map(of).sum()
+    }
+
+    pub(crate) fn read(axes: &[Axis], cuboid: &Cuboid) -> Result<Self, ReleaseError> {
         let mut columns = cuboid.cells.columns().iter();
         let mut next = || {
             columns
@@ -308,8 +325,20 @@ impl Keys {
         })
     }
 
+    /// Where a row's cell is on each axis; none where that is rolled up to all.
+    pub(crate) fn at(&self, row: usize) -> Vec<Option<Vec<u8>>> {
+        let at = |axis: &Option<AxisKeys>| {
+            axis.as_ref().map(|keys| {
+                let mut value = Vec::new();
+                keys.own.write(row, &mut value);
+                value
+            })
+        };
+        self.axes.iter().map(at).collect()
+    }
+
     /// The name of a row's cell, or of its parent after `moved`.
-    fn name(&self, row: usize, moved: Option<&Move<'_>>) -> Vec<u8> {
+    pub(crate) fn name(&self, row: usize, moved: Option<&Move<'_>>) -> Vec<u8> {
         let mut name = Vec::new();
         for (at, axis) in self.axes.iter().enumerate() {
             let own = axis.as_ref().map(|axis| &axis.own);

@@ -115,14 +115,22 @@ impl Line<'_, '_> {
         let amounts = withheld
             .iter()
             .filter_map(|row| table.weighed.amount(statistic, *row));
-        let union = amounts.fold(Amount::default(), |union, cell| Amount {
-            sum: union.sum.saturating_add(cell.sum),
-            largest: union.largest.max(cell.largest),
-            second: union
-                .largest
-                .min(cell.largest)
-                .max(union.second.max(cell.second)),
-        });
+        let union = together(amounts);
         !dominance::passes(union.sum, union.largest, union.second)
     }
+}
+
+/// Several cells as one in which no unit is twice.
+pub(crate) fn together(amounts: impl Iterator<Item = Amount>) -> Amount {
+    // A sum that is too large fails every rule.
+    let too_large = Amount {
+        sum: i128::MAX,
+        largest: i128::MAX,
+        second: i128::MAX,
+    };
+    let mut all = Amount::default();
+    for amount in amounts {
+        all = all.with(amount).unwrap_or(too_large);
+    }
+    all
 }

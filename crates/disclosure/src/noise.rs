@@ -12,6 +12,8 @@
 //! mean is not, since both move alike. And who knows a total exactly from elsewhere learns the noise of its count from
 //! it where parts are nearly alike.
 //!
+//! Cells that have members at several owners are drawn for with the secrets of those owners together ([`CellDraws`]).
+//!
 //! The keys are 64 bits under HMAC-SHA256. ONS's have 8 bits, and the noise of each known cell is a linear equation in
 //! them modulo 256; these cannot be solved for. What this does not stop is a free grammar: a cell asked with and
 //! without one person differs for sure. Only answers of the cube lane may be perturbed like this.
@@ -114,8 +116,14 @@ impl NoiseSecret {
         *self.derive("guildhall fingerprint").0.bytes
     }
 
-    /// Where in the table a cell's noise is drawn: a function of its members and of what is measured.
-    pub(crate) fn index(&self, kind: &str, id: &str, key_sum: u64, n: u64) -> u64 {
+    /// The part of this secret that draws the noise of cells: [derived](Self::derive), so that it tells nothing of record
+    /// keys.
+    #[must_use]
+    pub fn draws(&self) -> DrawSecret {
+        DrawSecret(self.derive("guildhall draws"))
+    }
+
+    fn index(&self, kind: &str, id: &str, key_sum: u64, n: u64) -> u64 {
         let mut hash = hmac::Context::with_key(&self.0.state);
         hash.update(b"pt");
         for text in [kind, id] {
@@ -148,11 +156,137 @@ impl fmt::Debug for NoiseSecret {
     }
 }
 
+/// What draws the noise of cells whose sums of record keys are known. Of a record key, and so of a cell whose members are
+/// not known, it tells nothing.
+#[derive(Debug, Clone)]
+pub struct DrawSecret(NoiseSecret);
+
+impl DrawSecret {
+    /// One with these bytes, as [`Self::to_bytes`] gave them.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; LENGTH]) -> Self {
+        Self(NoiseSecret::from_bytes(bytes))
+    }
+
+    /// Its bytes, for a clean room that is to draw what this would.
+    #[must_use]
+    pub fn to_bytes(&self) -> Zeroizing<[u8; LENGTH]> {
+        self.0.0.bytes.clone()
+    }
+
+    /// Where in the table a cell's noise is drawn: a function of its members and of what is measured.
+    pub(crate) fn index(&self, kind: &str, id: &str, key_sum: u64, n: u64) -> u64 {
+        self.0.index(kind, id, key_sum, n)
+    }
+
+    /// What draws for cells with members at all of these owners: of owners with the same secret, that secret; of others
+    /// HMAC-SHA256 over theirs, in an order of its own, so that it does not matter who is named first.
+    pub(crate) fn together(owners: &[&Self]) -> Self {
+        let mut secrets: Vec<&[u8]> = owners.iter().map(|o| o.0.0.bytes.as_slice()).collect();
+        secrets.sort_unstable();
+        secrets.dedup();
+        if let ([_], Some(one)) = (secrets.as_slice(), owners.first()) {
+            return Self::clone(one);
+        }
+        let mut hash = hmac::Context::with_key(&hmac::Key::new(hmac::HMAC_SHA256, SALT));
+        secrets.iter().for_each(|secret| hash.update(secret));
+        let mut bytes = [0; LENGTH];
+        bytes
+            .iter_mut()
+            .zip(hash.sign().as_ref())
+            .for_each(|(to, from)| *to = *from);
+        let together = Self::from_bytes(bytes);
+        bytes.zeroize();
+        together
+    }
+}
+
 /// What the noise of a dataset's cells is drawn with.
 #[derive(Debug, Clone)]
 pub struct Noise {
-    /// The dataset's secret of this epoch.
-    pub secret: NoiseSecret,
+    /// Whose secrets.
+    pub draws: CellDraws,
     /// How likely each step is; a table lives as long as the node, like [`PTable::standard`].
     pub table: &'static PTable,
 }
+
+/// Whose secrets draw the noise of cells.
+///
+/// Invariant: the noise of a cell is a function of its members. A cell whose members are all one owner's has that owner's
+/// noise, whoever else was asked; so asking in other company draws nothing anew.
+#[derive(Debug, Clone)]
+pub enum CellDraws {
+    /// One owner's.
+    Own(DrawSecret),
+    /// Several owners', each for the cells that it has members in.
+    Joint(Vec<OwnerDraws>),
+}
+
+/// What one of several owners draws with.
+#[derive(Debug, Clone)]
+pub struct OwnerDraws {
+    /// Its secret.
+    pub secret: DrawSecret,
+    /// What it calls each total, in the order of [`Facts::totals`](crate::Facts::totals).
+    pub totals: Vec<String>,
+}
+
+/// What noise is drawn for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Drawn<'a> {
+    /// How many units there are in a set.
+    Units,
+    /// The total of this number and id.
+    Total(usize, &'a str),
+}
+
+impl Drawn<'_> {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Units => "units",
+            Self::Total(..) => "total",
+        }
+    }
+
+    /// What the owners call it.
+    fn id(self, owners: &[&OwnerDraws]) -> String {
+        let Self::Total(at, id) = self else {
+            return String::new();
+        };
+        let mut ids: Vec<&str> = owners
+            .iter()
+            .map(|o| o.totals.get(at).map_or(id, String::as_str))
+            .collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids.join("\n")
+    }
+}
+
+impl CellDraws {
+    /// Where in the table noise is drawn for a set of `n` units with this sum of record keys, of which each owner whose
+    /// bit is set in `owners` has some.
+    pub(crate) fn index(&self, drawn: Drawn<'_>, owners: u64, key_sum: u64, n: u64) -> u64 {
+        match self {
+            Self::Own(secret) => {
+                let id = match drawn {
+                    Drawn::Units => "",
+                    Drawn::Total(_, id) => id,
+                };
+                secret.index(drawn.kind(), id, key_sum, n)
+            }
+            Self::Joint(all) => {
+                let has = |at: usize| u32::try_from(at).is_ok_and(|at| owners >> at & 1 == 1);
+                let of: Vec<&OwnerDraws> = (0..all.len().min(MOST_OWNERS))
+                    .filter(|at| has(*at))
+                    .filter_map(|at| all.get(at))
+                    .collect();
+                let secrets: Vec<&DrawSecret> = of.iter().map(|o| &o.secret).collect();
+                DrawSecret::together(&secrets).index(drawn.kind(), &drawn.id(&of), key_sum, n)
+            }
+        }
+    }
+}
+
+/// Owners whose cells are put together, at most: each has a bit.
+pub(crate) const MOST_OWNERS: usize = 64;

@@ -96,6 +96,7 @@ pub(crate) struct World {
     pub(crate) rows: Vec<Row>,
     record_keys: BTreeMap<u32, u64>,
     hash: hmac::Key,
+    draws: hmac::Key,
 }
 
 /// The children of one cell along one step of one axis.
@@ -115,6 +116,14 @@ pub(crate) struct Cube<'a> {
     pub(crate) withheld: BTreeSet<(Cell, usize)>,
 }
 
+/// The key of draws: one block of HKDF-SHA256 (RFC 5869) of the secret.
+fn draws() -> hmac::Key {
+    let key = |bytes: &[u8]| hmac::Key::new(hmac::HMAC_SHA256, bytes);
+    let prk = hmac::sign(&key(b"guildhall cell-key noise"), &SECRET);
+    let okm = hmac::sign(&key(prk.as_ref()), b"guildhall draws\x01");
+    key(okm.as_ref())
+}
+
 impl World {
     pub(crate) fn new(k: u32, table: &'static PTable, shapes: Vec<Shape>, rows: Vec<Row>) -> Self {
         let mut world = Self {
@@ -124,9 +133,16 @@ impl World {
             rows,
             record_keys: BTreeMap::new(),
             hash: hmac::Key::new(hmac::HMAC_SHA256, &SECRET),
+            draws: draws(),
         };
         let units: BTreeSet<u32> = world.rows.iter().map(|r| r.unit).collect();
-        let key = |unit: u32| (unit, world.hash(&[b"rk", unit.to_string().as_bytes()]));
+        let name = |unit: u32| unit.to_string();
+        let key = |unit| {
+            (
+                unit,
+                Self::hash(&world.hash, &[b"rk", name(unit).as_bytes()]),
+            )
+        };
         world.record_keys = units.into_iter().map(key).collect();
         world
     }
@@ -215,8 +231,8 @@ impl World {
         }
     }
 
-    fn hash(&self, message: &[&[u8]]) -> u64 {
-        let tag = hmac::sign(&self.hash, &message.concat());
+    fn hash(key: &hmac::Key, message: &[&[u8]]) -> u64 {
+        let tag = hmac::sign(key, &message.concat());
         u64::from_le_bytes(*tag.as_ref().first_chunk().unwrap())
     }
 
@@ -232,7 +248,7 @@ impl World {
             self.key_sum(members).to_le_bytes(),
             (members.len() as u64).to_le_bytes(),
         );
-        self.hash(&[
+        let message: [&[u8]; 7] = [
             b"pt",
             &length(kind),
             kind.as_bytes(),
@@ -240,7 +256,8 @@ impl World {
             id.as_bytes(),
             &keys,
             &n,
-        ])
+        ];
+        Self::hash(&self.draws, &message)
     }
 
     /// The first step whose cumulative probability is beyond the index.

@@ -29,6 +29,7 @@ impl Facts {
         let members = |first| Members {
             count: first,
             key_sum: first + 1,
+            parts: None,
         };
         let total = |(at, (id, ones)): (usize, (String, bool))| {
             let first = UNITS + TOTAL * at;
@@ -48,6 +49,11 @@ impl Facts {
             totals: totals.into_iter().enumerate().map(total).collect(),
             noise,
         }
+    }
+
+    /// How many columns those are.
+    pub(crate) fn gathered_columns(totals: usize) -> usize {
+        UNITS.saturating_add(TOTAL.saturating_mul(totals))
     }
 }
 

@@ -6,8 +6,8 @@ use crate::product::{
 };
 use crate::{AccessToken, Grant, GrantedProduct};
 use guildhall_model::{
-    ColumnClass, ColumnName, DatasetName, Digest, OutputClass, PeerId, Principal, Purpose,
-    ReleaseClass, Timestamp,
+    ColumnClass, ColumnName, DatasetName, Digest, OutputClass, PeerId, Principal, ProductRef,
+    Purpose, ReleaseClass, Timestamp,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -93,7 +93,7 @@ pub(crate) fn a_product() -> Product {
         unit: Some(n("vehicle")),
         minimum_group: 10,
         max_rows_per_unit: 100,
-        distinct_units: false,
+        joint_with: std::collections::BTreeSet::new(),
         columns: vec![
             column("vehicle", ColumnClass::Identifier, &["plate"]),
             column("ward", ColumnClass::Quasi, &["car_park", "ward"]),
@@ -293,6 +293,12 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn product_ref()((council, department, product) in (sql_name(), sql_name(), sql_name())) -> ProductRef {
+        ProductRef { council, department, product }
+    }
+}
+
+prop_compose! {
     /// A product that passes its own check: dimensions and measures are over its columns.
     pub(crate) fn any_product()(
         (council, department, name) in (sql_name(), sql_name(), sql_name()),
@@ -312,7 +318,7 @@ prop_compose! {
         (arrow_schema, definition) in (vec(any::<u8>(), 0..20), digest()),
         (rows, always_reads) in (any::<u64>(), reads()),
         node in "[a-z]{1,5}",
-        distinct in any::<bool>(),
+        joint_with in prop::option::of(product_ref()),
         budget in prop::option::of(budget()),
     ) -> Product {
         let may_have = class == ReleaseClass::Aggregate && !columns[0].reads.is_empty();
@@ -332,7 +338,7 @@ prop_compose! {
             row_count: (class == ReleaseClass::Open).then_some(rows),
             dimensions: vec![Dimension { column: last.clone(), roll_ups, values, within: None }],
             measures: vec![Measure { column: last, lower: a.min(b), upper: a.max(b) }],
-            distinct_units: distinct && class == ReleaseClass::Aggregate && conforms_to.is_some(),
+            joint_with: joint_with.filter(|_| class == ReleaseClass::Aggregate && conforms_to.is_some()).into_iter().collect(),
             council, department, name, version, doc, class, purposes, conforms_to, minimum_group, max_rows_per_unit,
             columns, arrow_schema, definition, always_reads, budgets,
         }

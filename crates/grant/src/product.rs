@@ -56,9 +56,9 @@ pub struct Product {
     pub node: PeerId,
     /// What free questions may cost, one budget a purpose; without one there is no ad hoc lane.
     pub budgets: Vec<Budget>,
-    /// Whether none of its units is also one of another owner's product of the same template. Only then may its cells be
-    /// released together with theirs.
-    pub distinct_units: bool,
+    /// The products of the same template whose cells its own are released together with: all of them or none, since two
+    /// releases that differed by one would tell of that one's cells. None of its units is one of theirs.
+    pub joint_with: BTreeSet<ProductRef>,
 }
 
 /// A column of a product.
@@ -261,18 +261,29 @@ impl Product {
                 });
             }
         }
-        let may_join = self.class == ReleaseClass::Aggregate && self.conforms_to.is_some();
-        if self.distinct_units && !may_join {
-            return Err(WireError::Rule {
-                field: "distinct_units",
-                rule: "is set, though the product is not one of cells that conforms to a template",
-            });
-        }
+        self.check_joint()?;
         if self.class != ReleaseClass::Open && self.row_count.is_some() {
             return Err(WireError::Rule {
                 field: "row_count",
                 rule: "is published, though the product is not open",
             });
+        }
+        Ok(())
+    }
+
+    fn check_joint(&self) -> Result<(), WireError> {
+        let rule = |rule| {
+            let field = "joint_with";
+            Err(WireError::Rule { field, rule })
+        };
+        let may_join = self.class == ReleaseClass::Aggregate && self.conforms_to.is_some();
+        if !self.joint_with.is_empty() && !may_join {
+            return rule(
+                "is set, though the product is not one of cells that conforms to a template",
+            );
+        }
+        if self.joint_with.contains(&self.product_ref()) {
+            return rule("names the product itself");
         }
         Ok(())
     }

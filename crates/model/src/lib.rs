@@ -36,3 +36,38 @@ impl std::fmt::Display for ProductRef {
         write!(f, "{}.{}.{}", self.council, self.department, self.product)
     }
 }
+
+impl std::str::FromStr for ProductRef {
+    type Err = NameError;
+
+    fn from_str(text: &str) -> Result<Self, NameError> {
+        let mut names = text.splitn(3, '.');
+        let mut next = || names.next().unwrap_or_default();
+        let (council, department, product) = (next(), next(), next());
+        Ok(Self {
+            council: council.parse()?,
+            department: department.parse()?,
+            product: product.parse()?,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_products_full_name_is_read_as_it_is_written() {
+        let name = "northmoor.parking.sessions";
+        assert_eq!(name.parse::<ProductRef>().unwrap().to_string(), name);
+        for wrong in [
+            "",
+            "northmoor.parking",
+            "northmoor.parking.",
+            "a.b.c.d",
+            "A.b.c",
+        ] {
+            assert!(wrong.parse::<ProductRef>().is_err(), "{wrong}");
+        }
+    }
+}

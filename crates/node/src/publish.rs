@@ -254,7 +254,7 @@ impl Publisher<'_> {
             always_reads: lineage.always.clone(),
             node: self.node.clone(),
             budgets,
-            distinct_units: draft.distinct_units,
+            joint_with: draft.joint_with.clone(),
         }
     }
 

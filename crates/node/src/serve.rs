@@ -4,7 +4,7 @@ use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::node::{Node, NodeError};
 use crate::product::Products;
-use crate::run::{Answer, Door, Patterns, Runner, Turns};
+use crate::run::{Answer, Contributions, Door, Patterns, Runner, Turns};
 use guildhall_client::{Upkeep, keep_up};
 use guildhall_disclosure::NoiseSecret;
 use guildhall_identity::{
@@ -14,6 +14,7 @@ use guildhall_identity::{
 use guildhall_model::SharedClock;
 use guildhall_policy::{DEFAULT_DEPARTMENT_POLICY, Policies};
 use guildhall_proto::node::v1::RunRequest;
+use guildhall_proto::node::v1::contributor_server::{self, ContributorServer};
 use guildhall_proto::node::v1::node_server::{self, NodeServer};
 use guildhall_telemetry::{error_chain, spawn};
 use ring::rand::{SecureRandom as _, SystemRandom};
@@ -106,12 +107,19 @@ impl Node {
             shutdown.clone(),
         ));
         let runner = self.runner()?;
-        let service = NodeServer::new(Service(Arc::new(runner)))
+        let runner = Arc::new(runner);
+        let service = NodeServer::new(Service(Arc::clone(&runner)))
+            .max_decoding_message_size(MAX_MESSAGE_BYTES)
+            .max_encoding_message_size(MAX_MESSAGE_BYTES);
+        let contributor = ContributorServer::new(Service(runner))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let (health, healthy) = tonic_health::server::health_reporter();
         health.set_serving::<NodeServer<Service>>().await;
-        let router = server_builder().add_service(healthy).add_service(service);
+        let router = server_builder()
+            .add_service(healthy)
+            .add_service(service)
+            .add_service(contributor);
         let server = serve(listener, tls, router, &shutdown).map_err(no_identity)?;
         tracing::info!(address = %listening, "the node serves");
         Ok(RunningNode {
@@ -217,6 +225,21 @@ impl node_server::Node for Service {
         let peer = require_peer(&request)?;
         Ok(Response::new(
             self.0.answer(&peer, request.into_inner()).await?,
+        ))
+    }
+}
+
+#[tonic::async_trait]
+impl contributor_server::Contributor for Service {
+    type ContributeStream = Contributions;
+
+    async fn contribute(
+        &self,
+        request: Request<RunRequest>,
+    ) -> Result<Response<Contributions>, Status> {
+        let peer = require_peer(&request)?;
+        Ok(Response::new(
+            self.0.contribute(&peer, request.into_inner()).await?,
         ))
     }
 }

@@ -14,8 +14,8 @@
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, UInt64Array};
 use arrow::datatypes::DataType;
 use guildhall_disclosure::{
-    CellColumn, CellRule, CellValue, Facts, Gate, Margins, Members, Noise, NoiseSecret, PTable,
-    Rule, Total,
+    CellColumn, CellDraws, CellRule, CellValue, Facts, Gate, Margins, Members, Noise, NoiseSecret,
+    PTable, Rule, Total,
 };
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -204,6 +204,7 @@ fn rule(minimum_group: u32) -> CellRule {
     let members = |count| Members {
         count,
         key_sum: count + 1,
+        parts: None,
     };
     let total = Total {
         id: "sum:paid".to_owned(),
@@ -225,7 +226,7 @@ fn rule(minimum_group: u32) -> CellRule {
             units: members(0),
             totals: vec![total],
             noise: Noise {
-                secret: NoiseSecret::from_bytes([7; 32]),
+                draws: CellDraws::Own(NoiseSecret::from_bytes([7; 32]).draws()),
                 table: PTable::standard(),
             },
         },

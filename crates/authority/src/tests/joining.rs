@@ -11,7 +11,7 @@ async fn shared() -> Town {
     let town = Town::new().await;
     let product = Product {
         conforms_to: Some("sessions".parse().unwrap()),
-        distinct_units: true,
+        joint_with: ["southmoor.parking.sessions".parse().unwrap()].into(),
         ..town.product()
     };
     town.register(&product).await.unwrap();
@@ -72,5 +72,5 @@ async fn another_councils_clean_room_is_granted_them_where_a_policy_says_so() {
 async fn units_that_may_be_another_owners_too_are_not_put_together_with_theirs() {
     let town = Town::with_product().await;
     let refused = asked(&town, CLEAN_ROOM).await.unwrap_err();
-    assert!(refused.contains("nobody else's"), "{refused}");
+    assert!(refused.contains("not released together"), "{refused}");
 }

@@ -6,8 +6,8 @@ mod crashing;
 mod debiting;
 mod enrolling;
 mod granting;
-mod killing;
 mod joining;
+mod killing;
 mod lending;
 mod modelling;
 mod periods;
@@ -177,7 +177,7 @@ impl Town {
             always_reads: BTreeSet::from([dataset_column("plate")]),
             node: self.node.clone(),
             budgets: Vec::new(),
-            distinct_units: false,
+            joint_with: std::collections::BTreeSet::new(),
         }
     }
 

@@ -6,7 +6,7 @@ use crate::{
     CellColumn, CellRule, CellValue, Coordinate, ERROR_METADATA, Facts, Gate, Margins, Members,
     Noise, PTable,
 };
-use crate::{Pattern, RULE_METADATA, ReleaseError, Rule, Total};
+use crate::{CellDraws, Pattern, RULE_METADATA, ReleaseError, Rule, Total};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Float64Type, Int64Type};
 use std::sync::Arc;
@@ -382,6 +382,7 @@ fn whole_rule(minimum_group: u32, table: &'static PTable) -> CellRule {
     let members = |first| Members {
         count: first,
         key_sum: first + 1,
+        parts: None,
     };
     let total = |id: &str, members: Members, first: usize| Total {
         id: id.to_owned(),
@@ -393,7 +394,7 @@ fn whole_rule(minimum_group: u32, table: &'static PTable) -> CellRule {
         ones: false,
     };
     let noise = Noise {
-        secret: secret(),
+        draws: CellDraws::Own(secret().draws()),
         table,
     };
     CellRule {

@@ -4,6 +4,7 @@ mod audit;
 mod differential;
 mod gate;
 mod gather;
+mod joint;
 mod lattice;
 mod measure;
 mod names;

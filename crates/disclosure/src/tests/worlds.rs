@@ -3,7 +3,7 @@
 use crate::reference::{Cell, Content, Cube, MOST_ROWS, Row, Shape, TOTALS, World};
 use crate::tests::secret;
 use crate::{Axis, CellColumn, CellRule, CellValue, Coordinate, Cuboid, Facts, Margins, Noise};
-use crate::{PTable, Pattern};
+use crate::{CellDraws, PTable, Pattern};
 use arrow::array::{ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
@@ -17,7 +17,7 @@ pub(crate) const SCALE: i8 = 2;
 impl World {
     pub(crate) fn facts(&self) -> Facts {
         let noise = Noise {
-            secret: secret(),
+            draws: CellDraws::Own(secret().draws()),
             table: self.table,
         };
         Facts::gathered(self.k, TOTALS.map(|id| (id.to_owned(), false)), noise)

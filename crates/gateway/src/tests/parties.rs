@@ -74,7 +74,7 @@ pub(super) fn product(council: &str) -> Product {
         row_count: Some(2),
         always_reads: BTreeSet::new(),
         budgets: vec![],
-        distinct_units: false,
+        joint_with: std::collections::BTreeSet::new(),
         node: format!("spiffe://{council}/parking/node/parking-1")
             .parse()
             .unwrap(),

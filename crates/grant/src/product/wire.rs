@@ -36,7 +36,7 @@ impl Statement for Product {
             always_reads: reads_to_wire(&self.always_reads),
             node: self.node.to_string(),
             budgets: self.budgets.iter().map(budget_to_wire).collect(),
-            distinct_units: self.distinct_units,
+            joint_with: self.joint_with.iter().map(ToString::to_string).collect(),
         }
     }
 
@@ -78,7 +78,7 @@ impl Statement for Product {
                 .iter()
                 .map(budget_from_wire)
                 .collect::<Result<_, _>>()?,
-            distinct_units: w.distinct_units,
+            joint_with: wire::names("joint_with", &w.joint_with)?,
         };
         product.check()?;
         Ok(product)

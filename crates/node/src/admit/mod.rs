@@ -18,7 +18,9 @@ use datafusion::error::DataFusionError;
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use guildhall_audit::ProductSeen;
-use guildhall_model::{ColumnClass, ColumnName, OutputClass, ProductRef, Purpose, ReleaseClass};
+use guildhall_model::{
+    ColumnClass, ColumnName, OutputClass, ProductRef, Purpose, ReleaseClass, Role,
+};
 use guildhall_plan::adhoc::{AdHocQuery, Lane, lane};
 use guildhall_plan::cube::{CubeQuery, Refusal};
 use guildhall_plan::profile::{self, FragmentLimits, ProductRead, ProfileError};
@@ -66,6 +68,8 @@ pub(crate) enum AdmissionError {
         found: OutputClass,
         granted: OutputClass,
     },
+    #[error("cells of `{product}` are released together with no other product's")]
+    NotJoint { product: ProductRef },
     #[error("the catalogue of the grant cannot be made")]
     Catalogue {
         #[source]
@@ -97,6 +101,7 @@ impl AdmissionError {
             Self::NotGranted { .. }
             | Self::Warranted { .. }
             | Self::Mixed { .. }
+            | Self::NotJoint { .. }
             | Self::Output { .. } => Status::permission_denied(self.to_string()),
             Self::Catalogue { .. } => Status::internal("the node failed"),
         }
@@ -160,7 +165,7 @@ impl AdmittedFragment {
     }
 }
 
-/// Admits `fragment` under `grant`, whose products are `served`.
+/// Admits `fragment` under `grant`, whose products are `served`, for the grant's recipient.
 pub(crate) fn admit(
     grant: FreshGrant,
     served: Vec<Arc<Served>>,
@@ -183,8 +188,10 @@ pub(crate) fn admit(
         check_read(read, &grant, &products)?;
     }
     let shape = classify(plan, &reads, &products, &grant.purpose)?;
+    // Invariant: what was not released is for a clean room alone, and a clean room is sent nothing else.
     let found = match shape {
         Shape::Rows(_) => OutputClass::OpenRows,
+        Shape::Cells(_) if grant.recipient.role == Role::CleanRoom => OutputClass::PartialCells,
         Shape::Cells(_) | Shape::AdHoc(_) => OutputClass::ReleasedCells,
     };
     if found != grant.output {
@@ -192,6 +199,13 @@ pub(crate) fn admit(
             found,
             granted: grant.output,
         });
+    }
+    if found == OutputClass::PartialCells {
+        let alone = |s: &&Arc<Served>| s.product().joint_with.is_empty();
+        if let Some(served) = products.values().find(alone) {
+            let product = served.product().product_ref();
+            return Err(AdmissionError::NotJoint { product });
+        }
     }
     Ok(AdmittedFragment {
         grant,

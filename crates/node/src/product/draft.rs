@@ -3,7 +3,9 @@
 use super::budget;
 use super::file::File;
 use guildhall_grant::product::{Budget, DATE_TRUNC_UNITS, Dimension, Measure, RollUp, RollUpKind};
-use guildhall_model::{ColumnClass, ColumnName, Digest, ProductName, Purpose, ReleaseClass};
+use guildhall_model::{
+    ColumnClass, ColumnName, Digest, ProductName, ProductRef, Purpose, ReleaseClass,
+};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -60,8 +62,8 @@ pub struct Draft {
     pub minimum_group: u32,
     /// The most rows of one unit that count in one cell; 0 where cells are not weighed.
     pub max_rows_per_unit: u32,
-    /// Whether none of its units is also one of another owner's product of the same template.
-    pub distinct_units: bool,
+    /// The products of the same template whose cells its own are released together with.
+    pub joint_with: BTreeSet<ProductRef>,
     /// The columns, by name.
     pub columns: BTreeMap<ColumnName, ColumnDraft>,
     /// What may be grouped and filtered by.
@@ -147,9 +149,9 @@ impl Draft {
             .iter()
             .try_for_each(|m| self.check_measure(m))?;
         let may_join = self.class == ReleaseClass::Aggregate && self.conforms_to.is_some();
-        if self.distinct_units && !may_join {
+        if !self.joint_with.is_empty() && !may_join {
             return complain(
-                "distinct_units",
+                "joint_with",
                 "is set, though the product is not of class `aggregate` or conforms to no template; only cells of one template are put together",
             );
         }

@@ -23,7 +23,7 @@ pub(super) struct File {
     minimum_group: Option<u32>,
     max_rows_per_unit: Option<u32>,
     #[serde(default)]
-    distinct_units: bool,
+    joint_with: BTreeSet<String>,
     columns: BTreeMap<String, ColumnDraft>,
     #[serde(default)]
     dimension: Vec<DimensionFile>,
@@ -105,6 +105,11 @@ impl File {
                 upper: m.upper,
             })
             .collect();
+        let joint_with = self.joint_with.iter().map(|name| {
+            let problem = |e: NameError| ("joint_with".to_owned(), format!("names `{name}`: {e}"));
+            name.parse().map_err(problem)
+        });
+        let joint_with = joint_with.collect::<Result<_, Complaint>>()?;
         let budgets = self
             .budget
             .into_iter()
@@ -124,7 +129,7 @@ impl File {
             unit: self.unit,
             minimum_group: self.minimum_group.unwrap_or(0),
             max_rows_per_unit: self.max_rows_per_unit.unwrap_or(0),
-            distinct_units: self.distinct_units,
+            joint_with,
             columns,
             dimensions,
             measures,

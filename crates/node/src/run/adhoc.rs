@@ -5,7 +5,7 @@
 //! unit and cell, so that which of one unit's cells count depends on no other unit; then sums. Every sum is bounded as
 //! the rule's [`Plan`] assumes, and noise is added at the gate.
 
-use super::facts::{CellFacts, internal, numbered, plain};
+use super::facts::{CellFacts, numbered, plain};
 use super::functions::record_key;
 use super::guarded::guarded;
 use super::patterns::snapshot;
@@ -22,6 +22,7 @@ use datafusion::functions_window::expr_fn::row_number;
 use datafusion::logical_expr::{
     Expr, ExprFunctionExt, LogicalPlan, LogicalPlanBuilder, lit, try_cast,
 };
+use guildhall_cube::internal;
 use guildhall_disclosure::dp::{Bounds, Groups, Plan, Rho};
 use guildhall_disclosure::{AdHocColumn, AdHocRule, AdHocValue, Draws, Grid, NoiseSecret};
 use guildhall_grant::product::Budget;
@@ -144,16 +145,16 @@ impl AdHoc<'_> {
                 value: AdHocValue::Key(at),
             })
         });
-        let facts = &self.facts;
+        let totals = self.facts.totals();
         let told = self.query.cells().aggregates.iter().map(|told| {
             let value = match &told.aggregate {
                 CubeAgg::CountUnits => AdHocValue::Statistic(0),
-                CubeAgg::CountRows => AdHocValue::Statistic(after(facts.rows()?)),
-                CubeAgg::CountMeasure(c) => AdHocValue::Statistic(after(facts.values(c)?)),
-                CubeAgg::Sum(c) => AdHocValue::Statistic(after(facts.sum(c)?)),
+                CubeAgg::CountRows => AdHocValue::Statistic(after(totals.rows()?)),
+                CubeAgg::CountMeasure(c) => AdHocValue::Statistic(after(totals.values(c)?)),
+                CubeAgg::Sum(c) => AdHocValue::Statistic(after(totals.sum(c)?)),
                 CubeAgg::Avg(c) => AdHocValue::Mean {
-                    sum: after(facts.sum(c)?),
-                    count: after(facts.values(c)?),
+                    sum: after(totals.sum(c)?),
+                    count: after(totals.values(c)?),
                 },
             };
             Ok(AdHocColumn {
@@ -175,7 +176,7 @@ impl AdHoc<'_> {
         let counted = self.truncated(per_unit, &groups)?;
         let units = self.counts_units();
         let units = units.then(|| count(lit(1_i64)).alias("units"));
-        let totals = (0..self.facts.totals()).map(|at| {
+        let totals = (0..self.facts.totals().count()).map(|at| {
             let all = sum(numbered("total", at));
             all.alias(format!("sum{at}"))
         });

@@ -16,11 +16,12 @@ use datafusion::common::{Column, DataFusionError, ScalarValue, TableReference};
 use datafusion::functions::expr_fn::{date_trunc, isnan};
 use datafusion::functions_aggregate::expr_fn::{count, sum};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast, lit, try_cast, when};
+use guildhall_cube::{TotalOf, Totals, internal};
 use guildhall_disclosure::dp::Bounds;
-use guildhall_disclosure::{Adds, Facts, Noise, NoiseSecret, PTable, Takes};
+use guildhall_disclosure::{Adds, CellDraws, Facts, Noise, NoiseSecret, PTable, Takes};
 use guildhall_grant::product::{Measure, Product, RollUp, RollUpKind};
 use guildhall_model::ColumnName;
-use guildhall_plan::cube::{CubeAgg, CubeLevel, CubeQuery, LevelBy, Scale};
+use guildhall_plan::cube::{CubeLevel, CubeQuery, LevelBy, Scale};
 
 /// How far beyond its bound one row's value is followed, before it is added to its unit's total.
 const HEADROOM: f64 = 1024.0;
@@ -35,18 +36,7 @@ pub(super) struct CellFacts<'a> {
     /// Secret of the records of the unit's dataset, and its name.
     secret: NoiseSecret,
     label: String,
-    totals: Vec<TotalOf<'a>>,
-}
-
-/// What is added up over a cell.
-#[derive(Debug, Clone, Copy, PartialEq)]
-enum TotalOf<'a> {
-    /// Rows.
-    Rows,
-    /// A measure.
-    Sum(&'a Measure),
-    /// Rows that have a value of a measure.
-    Values(&'a Measure),
+    totals: Totals<'a>,
 }
 
 impl<'a> CellFacts<'a> {
@@ -61,28 +51,6 @@ impl<'a> CellFacts<'a> {
         let unit = product.unit.as_ref();
         let unit = unit.ok_or_else(|| internal("a product of cells has no unit"))?;
         let label = joined(origin(view, unit)?.iter());
-        let mut totals = Vec::new();
-        let mut add = |total| {
-            if !totals.contains(&total) {
-                totals.push(total);
-            }
-        };
-        for told in &query.aggregates {
-            let measure = |column: &ColumnName| {
-                let measure = product.measure(column.as_str());
-                measure.ok_or_else(|| internal("a sum of what is no measure"))
-            };
-            match &told.aggregate {
-                CubeAgg::CountUnits => {}
-                CubeAgg::CountRows => add(TotalOf::Rows),
-                CubeAgg::CountMeasure(c) => add(TotalOf::Values(measure(c)?)),
-                CubeAgg::Sum(c) => add(TotalOf::Sum(measure(c)?)),
-                CubeAgg::Avg(c) => {
-                    add(TotalOf::Sum(measure(c)?));
-                    add(TotalOf::Values(measure(c)?));
-                }
-            }
-        }
         Ok(Self {
             product,
             view,
@@ -90,22 +58,17 @@ impl<'a> CellFacts<'a> {
             unit,
             secret: secret.derive(&label),
             label,
-            totals,
+            totals: Totals::of(query, product)?,
         })
     }
 
     /// Where in the facts of a cell each number stands, and how it is judged.
     pub(super) fn layout(&self) -> Result<Facts, DataFusionError> {
-        // One row of a unit at most: by declaration a count of rows is one of units.
-        let ones = self.product.max_rows_per_unit == 1;
-        let total = |of: &TotalOf<'_>| {
-            let counts = matches!(of, TotalOf::Rows | TotalOf::Values(_));
-            Ok((self.id(*of)?, ones && counts))
-        };
-        let totals = self.totals.iter().map(total);
-        let totals = totals.collect::<Result<Vec<_>, DataFusionError>>()?;
+        let ids = self.total_ids()?;
+        let terms = self.totals.terms(self.product, self.view.schema())?;
+        let totals = ids.into_iter().zip(terms.iter().map(|t| t.ones));
         let noise = Noise {
-            secret: self.secret.clone(),
+            draws: CellDraws::Own(self.secret.draws()),
             table: PTable::standard(),
         };
         Ok(Facts::gathered(self.product.minimum_group, totals, noise))
@@ -116,24 +79,14 @@ impl<'a> CellFacts<'a> {
         &self.secret
     }
 
-    /// The number of the total of rows.
-    pub(super) fn rows(&self) -> Result<usize, DataFusionError> {
-        self.at(|t| *t == TotalOf::Rows)
+    /// What each total is of, in the order of the facts.
+    pub(super) fn total_ids(&self) -> Result<Vec<String>, DataFusionError> {
+        self.totals.iter().map(|of| self.id(of)).collect()
     }
 
-    /// The number of the total of a measure.
-    pub(super) fn sum(&self, column: &ColumnName) -> Result<usize, DataFusionError> {
-        self.at(|t| matches!(t, TotalOf::Sum(m) if m.column == *column))
-    }
-
-    /// The number of the total of rows that have a value of a measure.
-    pub(super) fn values(&self, column: &ColumnName) -> Result<usize, DataFusionError> {
-        self.at(|t| matches!(t, TotalOf::Values(m) if m.column == *column))
-    }
-
-    fn at(&self, is: impl Fn(&TotalOf<'_>) -> bool) -> Result<usize, DataFusionError> {
-        let at = self.totals.iter().position(is);
-        at.ok_or_else(|| internal("a total that was not planned"))
+    /// The totals that are added up.
+    pub(super) fn totals(&self) -> &Totals<'a> {
+        &self.totals
     }
 
     /// What a total is of, whatever product and whatever question asks for it.
@@ -187,22 +140,19 @@ impl<'a> CellFacts<'a> {
             let at = measures.iter().position(|m| m.column == measure.column);
             at.ok_or_else(|| internal("a measure that was not planned"))
         };
-        let most = i128::from(self.product.max_rows_per_unit);
+        let schema = self.view.schema();
         let adds = self.totals.iter().map(|total| {
-            let (takes, (lower, upper), scale) = match total {
-                TotalOf::Rows => (Takes::Rows, (0, most), 0),
-                TotalOf::Values(measure) => (Takes::Values(column(measure)?), (0, most), 0),
-                TotalOf::Sum(measure) => {
-                    let scale = self.scale(measure)?;
-                    let bounds = scale.bounds(measure)?;
-                    (Takes::Sum(column(measure)?), bounds, scale.decimals)
-                }
+            let takes = match total {
+                TotalOf::Rows => Takes::Rows,
+                TotalOf::Values(measure) => Takes::Values(column(measure)?),
+                TotalOf::Sum(measure) => Takes::Sum(column(measure)?),
             };
+            let terms = total.terms(self.product, schema)?;
             Ok(Adds {
                 takes,
-                lower,
-                upper,
-                scale,
+                lower: terms.lower,
+                upper: terms.upper,
+                scale: terms.scale,
             })
         });
         adds.collect()
@@ -211,7 +161,7 @@ impl<'a> CellFacts<'a> {
     /// The measures of the totals, each once.
     fn measures(&self) -> Vec<&'a Measure> {
         let mut measures: Vec<&Measure> = Vec::new();
-        for total in &self.totals {
+        for total in self.totals.iter() {
             if let TotalOf::Sum(measure) | TotalOf::Values(measure) = total
                 && !measures.iter().any(|m| m.column == measure.column)
             {
@@ -237,7 +187,7 @@ impl<'a> CellFacts<'a> {
         let mut after = groups.to_vec();
         after.push(record_key(&self.secret, &self.label, plain("unit")).alias("record"));
         for (at, total) in self.totals.iter().enumerate() {
-            let (column, one, all) = self.total(at, *total)?;
+            let (column, one, all) = self.total(at, total)?;
             columns.extend(column.map(|c| c.alias(format!("value{at}"))));
             sums.extend(one.map(|s| s.alias(format!("raw{at}"))));
             after.push(all.alias(format!("total{at}")));
@@ -346,12 +296,10 @@ impl<'a> CellFacts<'a> {
 
     /// How far one unit can move the total of each number, if it is in so many cells at most.
     pub(super) fn bounds(&self, cells_per_unit: u32) -> Result<Vec<Bounds>, RunError> {
-        let bounds = |total: &TotalOf<'_>| {
-            let (lower, upper) = match total {
-                TotalOf::Rows | TotalOf::Values(_) => (0, self.product.max_rows_per_unit.into()),
-                TotalOf::Sum(measure) => self.scale(measure)?.bounds(measure)?,
-            };
-            Bounds::total(cells_per_unit, lower, upper).map_err(RunError::from)
+        let schema = self.view.schema();
+        let bounds = |total: TotalOf<'_>| {
+            let terms = total.terms(self.product, schema)?;
+            Bounds::total(cells_per_unit, terms.lower, terms.upper).map_err(RunError::from)
         };
         self.totals.iter().map(bounds).collect()
     }
@@ -359,12 +307,6 @@ impl<'a> CellFacts<'a> {
     /// A secret of the unit's dataset for another use.
     pub(super) fn secret_for(&self, purpose: &str) -> NoiseSecret {
         self.secret.derive(purpose)
-    }
-
-    /// The type of a column of the product.
-    pub(super) fn data_type(&self, name: &ColumnName) -> Result<DataType, DataFusionError> {
-        let field = self.view.schema().field_with_name(name.as_str())?;
-        Ok(field.data_type().clone())
     }
 
     /// A column of the product.
@@ -375,11 +317,6 @@ impl<'a> CellFacts<'a> {
     /// The same, where the name is known to be of a column.
     pub(super) fn named(&self, name: &str) -> Expr {
         Expr::Column(Column::new(Some(self.name.clone()), name))
-    }
-
-    /// How many totals there are.
-    pub(super) fn totals(&self) -> usize {
-        self.totals.len()
     }
 }
 
@@ -425,8 +362,4 @@ pub(super) fn plain(name: &str) -> Expr {
 
 pub(super) fn numbered(name: &str, at: usize) -> Expr {
     plain(&format!("{name}{at}"))
-}
-
-pub(super) fn internal(what: &str) -> DataFusionError {
-    DataFusionError::Internal(what.to_owned())
 }

@@ -14,7 +14,7 @@
 
 mod adhoc;
 mod cells;
-mod declared;
+mod contribute;
 mod door;
 mod expand;
 mod facts;
@@ -27,6 +27,7 @@ mod stream;
 mod survey;
 mod total;
 
+pub(crate) use contribute::Contributions;
 pub(crate) use door::{Door, FreshGrant};
 pub(crate) use expand::relation_of;
 pub(crate) use lend::{LendError, borrow_for_check};
@@ -44,7 +45,7 @@ use datafusion::physical_plan::execute_stream;
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
 use guildhall_disclosure::{Gate, NoiseSecret, Rule};
 use guildhall_grant::product::DEVELOPMENT;
-use guildhall_model::{Digest, PeerId, Role, SharedClock};
+use guildhall_model::{Digest, OutputClass, PeerId, Role, SharedClock};
 use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
 use guildhall_proto::authority::v1::DebitRequest;
 use guildhall_proto::node::v1::RunRequest;
@@ -97,7 +98,23 @@ impl Runner {
         fragment: Digest,
         privacy: &mut Privacy,
     ) -> Result<Answer, RunError> {
-        if !matches!(peer.role, Role::Gateway | Role::CleanRoom) {
+        let (keyed, turn) = self
+            .keyed(peer, request, fragment, privacy, Role::Gateway)
+            .await?;
+        self.start(keyed, turn).await
+    }
+
+    /// Everything up to the keys, for a peer that has to be of `role`: who is released to does not contribute to, and the
+    /// other way round.
+    async fn keyed(
+        &self,
+        peer: &PeerId,
+        request: RunRequest,
+        fragment: Digest,
+        privacy: &mut Privacy,
+        role: Role,
+    ) -> Result<(Keyed, stream::Turn), RunError> {
+        if peer.role != role {
             let error = RunError::Role { role: peer.role };
             self.refused(peer, fragment, None, &error.to_string())?;
             return Err(error);
@@ -142,7 +159,7 @@ impl Runner {
         let planned = self.plan(permitted, request.cell_status)?;
         let paid = self.debit(planned, peer).await?;
         let keyed = self.borrow(paid).await?;
-        self.start(keyed, turn).await
+        Ok((keyed, turn))
     }
 
     /// The products of the grant, at the versions that it names.
@@ -384,6 +401,7 @@ fn entry(admitted: &AdmittedFragment, peer: &PeerId, decision: Decision) -> Entr
     entry.output = Some(grant.output);
     entry.mode = Some(match admitted.shape() {
         Shape::Rows(_) => Mode::Open,
+        Shape::Cells(_) if grant.output == OutputClass::PartialCells => Mode::Joint,
         Shape::Cells(_) | Shape::AdHoc(_) => Mode::Local,
     });
     entry

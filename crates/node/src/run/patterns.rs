@@ -6,7 +6,6 @@
 //! version of the product, is another lattice.
 
 use super::cells::Cells;
-use super::facts::internal;
 use super::total::total;
 use crate::engine::{Engine, dealt};
 use crate::error::RunError;
@@ -17,14 +16,15 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
 use datafusion::logical_expr::LogicalPlan;
 use futures::StreamExt as _;
+use guildhall_cube::{Known, internal, is_finest, levels};
+use guildhall_disclosure::joint::Tables;
 use guildhall_disclosure::{
-    Adds, Axis, Cuboid, Facts, Gathered, Gathering, NoiseSecret, Pattern, ReleaseError, Tally,
+    Adds, Axis, Facts, Gathered, Gathering, NoiseSecret, ReleaseError, Tally,
 };
 use guildhall_model::{DatasetName, Digest, ProductRef};
 use guildhall_plan::cube::CubeLevel;
 use guildhall_store::SealedDataset;
 use std::collections::{BTreeMap, HashMap};
-use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::OnceCell;
@@ -37,21 +37,6 @@ const KEPT_BYTES: usize = 256 << 20;
 
 /// The most cells of one table: beyond it hardly any stands on more than one unit.
 const MAX_CELLS: usize = 2_000_000;
-
-/// What is known of a lattice. `Debug` shows its shape.
-pub(crate) struct Known {
-    pub(crate) pattern: Arc<Pattern>,
-    /// Every cell of the finest table with its facts.
-    pub(crate) cells: RecordBatch,
-}
-
-impl fmt::Debug for Known {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Known")
-            .field("columns", &self.cells.num_columns())
-            .finish_non_exhaustive()
-    }
-}
 
 /// What a pattern depends on: the data as it stands, and the lattice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -86,12 +71,12 @@ impl Patterns {
 impl PatternKey {
     /// What the pattern of `cells` over a product that is `served` depends on.
     pub(super) fn of(cells: &Cells<'_>, facts: &Facts, served: &Served) -> Self {
-        let product = cells.facts.product;
+        let (product, axes) = (cells.question.product, cells.question.axes.iter());
         Self {
             product: product.product_ref(),
             definition: product.definition,
             snapshot: snapshot(served.datasets()),
-            axes: cells.axes.iter().map(|a| a.levels.clone()).collect(),
+            axes: axes.map(|a| a.levels.clone()).collect(),
             totals: facts.totals.iter().map(|t| t.id.clone()).collect(),
         }
     }
@@ -118,11 +103,11 @@ impl Lattice {
         relation: LogicalPlan,
         engine: &Engine,
     ) -> Result<Self, DataFusionError> {
-        let (places, more) = cells.places();
+        let (places, more) = cells.question.places();
         // Invariant: nothing that rows hold makes a question of cells fail.
         let rows = total(engine.analysed(cells.rows(relation)?)?)?;
         Ok(Self {
-            axes: cells.axes()?,
+            axes: cells.question.axes()?,
             adds: cells.facts.adds()?,
             secret: cells.facts.secret().clone(),
             plan: engine.optimise(&rows)?,
@@ -137,15 +122,20 @@ impl Lattice {
         self.places.saturating_add(self.more.len())
     }
 
-    /// Works it out: reads the rows once and makes every table of them.
+    /// Works it out, and which of its cells are withheld.
     pub(crate) async fn work_out(self: Arc<Self>, engine: &Engine) -> Result<Arc<Known>, RunError> {
-        let (physical, context) = engine.physical(&self.plan).await?;
-        let rows = dealt(physical, self.keys(), engine.threads(), &context)?;
-        let (gathered, _memory) = self.gather(rows, context.memory_pool()).await?;
-        let tables = self.tables(&Arc::new(gathered), engine.threads()).await?;
+        let tables = self.tabulated(engine).await?;
         tokio::task::spawn_blocking(move || self.known(tables))
             .await
             .map_err(broke_off)?
+    }
+
+    /// Reads the rows once and makes every table of them.
+    pub(crate) async fn tabulated(self: &Arc<Self>, engine: &Engine) -> Result<Tables, RunError> {
+        let (physical, context) = engine.physical(&self.plan).await?;
+        let rows = dealt(physical, self.keys(), engine.threads(), &context)?;
+        let (gathered, _memory) = self.gather(rows, context.memory_pool()).await?;
+        self.tables(&Arc::new(gathered), engine.threads()).await
     }
 
     /// How many columns of the rows are keys; the unit's is the next.
@@ -210,8 +200,8 @@ impl Lattice {
         self: &Arc<Self>,
         gathered: &Arc<Gathered>,
         threads: usize,
-    ) -> Result<Vec<(Vec<usize>, RecordBatch)>, RunError> {
-        let shares = shares(self.levels().len(), gathered.parts(), threads);
+    ) -> Result<Tables, RunError> {
+        let shares = shares(levels(&self.axes).len(), gathered.parts(), threads);
         let work = shares.into_iter().map(|share| {
             let (lattice, gathered) = (Arc::clone(self), Arc::clone(gathered));
             tokio::task::spawn_blocking(move || lattice.tallies(&gathered, share))
@@ -235,7 +225,7 @@ impl Lattice {
         gathered: &Gathered,
         share: Vec<(usize, Range<usize>)>,
     ) -> Result<Vec<(Vec<usize>, Tally)>, ReleaseError> {
-        let tables = self.levels();
+        let tables = levels(&self.axes);
         let tally = |(table, parts): (usize, Range<usize>)| {
             let levels = tables.get(table).ok_or(ReleaseError::Shape)?;
             let more: &[(usize, usize)] = if is_finest(levels) { &self.more } else { &[] };
@@ -245,43 +235,10 @@ impl Lattice {
         share.into_iter().map(tally).collect()
     }
 
-    /// The levels of every table, 0 for an axis that is rolled up to all.
-    fn levels(&self) -> Vec<Vec<usize>> {
-        let mut tables = vec![Vec::new()];
-        for axis in &self.axes {
-            let longer = |levels: Vec<usize>| {
-                (0..=axis.coarser.len()).map(move |level| {
-                    let mut levels = levels.clone();
-                    levels.push(level);
-                    levels
-                })
-            };
-            tables = tables.into_iter().flat_map(longer).collect();
-        }
-        tables
-    }
-
-    fn known(&self, tables: Vec<(Vec<usize>, RecordBatch)>) -> Result<Arc<Known>, RunError> {
-        let mut cuboids = Vec::with_capacity(tables.len());
-        let mut finest = None;
-        for (levels, mut cells) in tables {
-            if is_finest(&levels) {
-                finest = Some(cells.clone());
-                let facts = self.first_fact()..cells.num_columns();
-                let columns: Vec<usize> = (0..self.places).chain(facts).collect();
-                let project = cells.project(&columns);
-                cells = project.map_err(|source| RunError::Encode { source })?;
-            }
-            cuboids.push(Cuboid { levels, cells });
-        }
-        let pattern = if self.axes.is_empty() {
-            Pattern::whole()
-        } else {
-            Pattern::build(&self.facts, &self.axes, &cuboids)?
-        };
-        let cells = finest.ok_or_else(|| internal("a lattice without a finest table"))?;
-        let pattern = Arc::new(pattern);
-        Ok(Arc::new(Known { pattern, cells }))
+    fn known(&self, tables: Tables) -> Result<Arc<Known>, RunError> {
+        let (places, first_fact) = (self.places, self.first_fact());
+        let known = Known::of(&self.facts, &self.axes, tables, places, first_fact)?;
+        Ok(Arc::new(known))
     }
 }
 
@@ -312,11 +269,6 @@ fn shares(tables: usize, parts: usize, threads: usize) -> Vec<Vec<(usize, Range<
 
 fn broke_off(_: tokio::task::JoinError) -> DataFusionError {
     internal("the tables of a lattice broke off")
-}
-
-/// Whether a table is the finest of its lattice.
-fn is_finest(levels: &[usize]) -> bool {
-    levels.iter().all(|level| *level == 1)
 }
 
 /// The digest of the data as it stands.

@@ -10,10 +10,13 @@ use crate::run::FreshGrant;
 use arrow::array::RecordBatch;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
+use guildhall_cube::{Asked, Question, internal};
 use guildhall_disclosure::{CellRule, NoiseSecret};
+use guildhall_grant::Statement as _;
 use guildhall_model::DatasetName;
 use guildhall_plan::adhoc::AdHocQuery;
-use guildhall_plan::cube::{CubeQuery, axes};
+use guildhall_plan::cube::CubeQuery;
+use guildhall_proto::node::v1::Terms;
 use guildhall_store::{LentKeys, SealedDataset};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -62,9 +65,10 @@ pub(super) enum PlannedWork {
 
 /// How an answer of cells is found.
 pub(super) struct PlannedCells {
-    pub(super) asked: cells::Asked,
+    pub(super) asked: Asked,
     pub(super) shelved: patterns::Shelved,
     pub(super) lattice: Arc<Lattice>,
+    pub(super) terms: Terms,
 }
 
 impl PlannedCells {
@@ -135,7 +139,7 @@ impl Runner {
     ) -> Result<PlannedCells, RunError> {
         let served = products
             .get(&query.product)
-            .ok_or_else(|| facts::internal("no such product"))?;
+            .ok_or_else(|| internal("no such product"))?;
         let product = served.product();
         let name = TableReference::full(
             query.product.council.as_str(),
@@ -143,24 +147,23 @@ impl Runner {
             query.product.product.as_str(),
         );
         let relation = expand::relation(served, &name, tables)?;
+        let (view, secret) = (served.view(), self.secret_for(served));
         let cells = cells::Cells {
-            query,
-            facts: facts::CellFacts::new(
-                query,
-                product,
-                served.view(),
-                &name,
-                &self.secret_for(served),
-            )?,
-            axes: axes(query, product)
-                .map_err(|_| facts::internal("an admitted question lies in no lattice"))?,
+            question: Question::new(query, product, view.schema())?,
+            facts: facts::CellFacts::new(query, product, view, &name, &secret)?,
         };
         let lattice = Lattice::of(&cells, relation, &self.engine)?;
         let key = PatternKey::of(&cells, &lattice.facts, served);
         let shelved = self.patterns.place(key);
+        let secret = cells.facts.secret().draws().to_bytes();
         Ok(PlannedCells {
-            asked: cells.asked(cell_status)?,
+            asked: cells.question.asked(lattice.facts.clone(), cell_status)?,
             shelved,
+            terms: Terms {
+                product: Some(product.to_wire()),
+                totals: cells.facts.total_ids()?,
+                draws: secret.to_vec(),
+            },
             lattice: Arc::new(lattice),
         })
     }
@@ -175,7 +178,7 @@ impl Runner {
     ) -> Result<adhoc::PlannedAdHoc, RunError> {
         let of = &query.cells().product;
         let served = admitted.products().get(of);
-        let served = served.ok_or_else(|| facts::internal("no such product"))?;
+        let served = served.ok_or_else(|| internal("no such product"))?;
         let product = served.product();
         let budget = product.terms(&admitted.grant().purpose);
         let name = TableReference::full(
@@ -192,7 +195,7 @@ impl Runner {
                 &name,
                 &self.secret_for(served),
             )?,
-            budget: budget.ok_or_else(|| facts::internal("an admitted question has a budget"))?,
+            budget: budget.ok_or_else(|| internal("an admitted question has a budget"))?,
             cell_status,
         };
         let relation = expand::relation(served, &name, tables)?;

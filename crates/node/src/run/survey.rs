@@ -8,7 +8,7 @@ mod numbers;
 mod passes;
 
 use super::cells::Cells;
-use super::facts::{CellFacts, internal};
+use super::facts::CellFacts;
 use super::patterns::Lattice;
 use super::total::total;
 use crate::check::{StatisticSurvey, Survey, TableSurvey};
@@ -21,10 +21,11 @@ use datafusion::common::{Column, DataFusionError, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
+use guildhall_cube::{Question, internal};
 use guildhall_disclosure::{CellFate, CellRule, Coordinate, Facts, Fate, Margins, NoiseSecret};
 use guildhall_grant::product::{Dimension, Product, RollUp, RollUpKind};
 use guildhall_model::ColumnName;
-use guildhall_plan::cube::{CubeAgg, CubeAggregate, CubeKey, CubeQuery, axes};
+use guildhall_plan::cube::{CubeAgg, CubeAggregate, CubeKey, CubeQuery};
 use numbers::{column_numbers, encodable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -73,9 +74,8 @@ impl Surveyor<'_> {
     ) -> Result<TableSurvey, RunError> {
         let query = self.query(keys)?;
         let cells = Cells {
-            query: &query,
+            question: Question::new(&query, self.product, self.view.schema())?,
             facts: CellFacts::new(&query, self.product, self.view, &self.name, self.secret)?,
-            axes: axes(&query, self.product).map_err(|_| internal("too many tables at once"))?,
         };
         let lattice = Lattice::of(&cells, self.relation.clone(), self.engine)?;
         let (layout, first_fact) = (lattice.facts.clone(), lattice.first_fact());
@@ -108,7 +108,7 @@ impl Surveyor<'_> {
             let of = single.find(|t| t.keys == [column.clone()]);
             of.map_or(1, |t| t.cells)
         };
-        let firsts = cells.axes.iter().filter_map(|a| a.levels.first());
+        let firsts = cells.question.axes.iter().filter_map(|a| a.levels.first());
         let possible = match keys.len() {
             1 => finest.num_rows() as u64,
             _ => firsts

@@ -51,7 +51,7 @@ fn product() -> Product {
         always_reads: BTreeSet::new(),
         node: "spiffe://northmoor/leisure/node/leisure-1".parse().unwrap(),
         budgets: vec![],
-        distinct_units: false,
+        joint_with: std::collections::BTreeSet::new(),
     }
 }
 

@@ -1,10 +1,10 @@
 //! Counts, read out of what the engine gives.
 
-use super::super::facts::internal;
 use crate::error::RunError;
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, UInt64Type};
+use guildhall_cube::internal;
 
 pub(super) fn encodable(
     batch: Result<RecordBatch, arrow::error::ArrowError>,

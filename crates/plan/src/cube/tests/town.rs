@@ -172,7 +172,7 @@ pub(crate) fn sessions() -> Product {
         row_count: None,
         always_reads: BTreeSet::new(),
         budgets: vec![],
-        distinct_units: false,
+        joint_with: std::collections::BTreeSet::new(),
         node: "spiffe://northmoor/parking/node/parking-1".parse().unwrap(),
     }
 }

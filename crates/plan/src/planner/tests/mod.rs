@@ -82,7 +82,7 @@ impl Given {
             row_count: Some(rows as u64),
             always_reads: BTreeSet::new(),
             budgets: vec![],
-            distinct_units: false,
+            joint_with: std::collections::BTreeSet::new(),
             node,
         };
         Self { product, batches }

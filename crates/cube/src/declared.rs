@@ -13,7 +13,7 @@ use std::sync::Arc;
 
 /// The declared values of `level`, which is of `dimension`, with the keys of the levels of `axis` that it nests in (`coarser`, from 1), as columns;
 /// no column where none are declared, or where they do not say what they lie in.
-pub(super) fn declared(
+pub(crate) fn declared(
     axis: &CubeAxis,
     level: &CubeLevel,
     coarser: &[usize],

@@ -1,0 +1,151 @@
+//! Why a question is not answered. Nothing here carries a value, a count or a literal.
+
+use guildhall_client::ClientError;
+use guildhall_disclosure::ReleaseError;
+use guildhall_disclosure::joint::JointError;
+use guildhall_grant::GrantError;
+use guildhall_model::{PeerId, ProductRef, Role};
+use guildhall_plan::cube::Refusal;
+use guildhall_plan::profile::ProfileError;
+use guildhall_telemetry::error_chain;
+use tonic::{Code, Status};
+
+/// Why, in the order the checks run.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("a {role} may not ask a clean room")]
+    Role { role: Role },
+    #[error("too many questions are answered here already; ask again later")]
+    Busy,
+    #[error("{parts} parts; cells are put together of at least 2 owners and at most 64")]
+    Parts { parts: usize },
+    #[error("`{field}` is not set, or cannot be read")]
+    Missing { field: &'static str },
+    #[error("the grant of a part does not hold")]
+    Grant {
+        #[source]
+        source: GrantError,
+    },
+    #[error("a grant is for gateway {granted}, not {presented}")]
+    Gateway {
+        granted: Box<PeerId>,
+        presented: Box<PeerId>,
+    },
+    #[error("the grants are not of one question: they differ in {what}")]
+    Unlike { what: &'static str },
+    #[error("a grant is not for a part of the cells of one product")]
+    NotPart,
+    #[error("the part of department `{}` of {} failed", node.department, node.council)]
+    Node {
+        node: Box<PeerId>,
+        #[source]
+        source: ClientError,
+    },
+    #[error("department `{}` of {} did not send its part: {what}", node.department, node.council)]
+    Contribution {
+        node: Box<PeerId>,
+        what: &'static str,
+    },
+    #[error("`{product}` is released together with other products than these")]
+    Owners { product: ProductRef },
+    #[error("the question to `{product}` is not of the closed profile")]
+    Profile {
+        product: ProductRef,
+        #[source]
+        source: ProfileError,
+    },
+    #[error("the question to `{product}` reads what its grant does not name")]
+    NotGranted { product: ProductRef },
+    #[error("the question is not one of `{product}`'s cells")]
+    Refused {
+        product: ProductRef,
+        #[source]
+        refusal: Refusal,
+    },
+    #[error("`{product}` is asked something else than the first product")]
+    OtherQuestion { product: ProductRef },
+    #[error("`{product}` and the first product bound a measure, or a unit's rows, differently")]
+    OtherBounds { product: ProductRef },
+    #[error("the part of `{product}` is none of these cells")]
+    Joint {
+        product: ProductRef,
+        #[source]
+        source: JointError,
+    },
+    #[error("the parts cannot be put together")]
+    Merge {
+        #[source]
+        source: JointError,
+    },
+    #[error("the cells cannot be released")]
+    Release {
+        #[from]
+        source: ReleaseError,
+    },
+    #[error("the parts take more than {mebibytes} MiB")]
+    TooLarge { mebibytes: usize },
+    #[error("the question took longer than {seconds} s")]
+    TooLong { seconds: u64 },
+    #[error("the clean room failed")]
+    Internal { what: String },
+}
+
+impl Error {
+    /// A fault of ours.
+    pub(crate) fn internal(what: impl ToString) -> Self {
+        let what = what.to_string();
+        Self::Internal { what }
+    }
+
+    /// Puts it into our own log: whose fault it is decides how loudly.
+    pub(crate) fn log(&self, gateway: &PeerId) {
+        match self {
+            Self::Internal { what } => {
+                tracing::error!(%gateway, what, "a question was not answered");
+            }
+            _ => tracing::warn!(%gateway, error = error_chain(self), "a question was not answered"),
+        }
+    }
+
+    /// What the gateway learns.
+    pub(crate) fn status(&self) -> Status {
+        let code = match self {
+            Self::Role { .. } | Self::Gateway { .. } | Self::NotGranted { .. } => {
+                Code::PermissionDenied
+            }
+            Self::Owners { .. } | Self::Refused { .. } => Code::PermissionDenied,
+            Self::Busy | Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::Grant { source } if !source.is_attempt() => Code::FailedPrecondition,
+            Self::Grant { .. } => Code::PermissionDenied,
+            Self::Node { source, .. } => return refused(source, self),
+            Self::Joint { .. } | Self::Contribution { .. } | Self::OtherBounds { .. } => {
+                Code::FailedPrecondition
+            }
+            Self::TooLong { .. } => Code::DeadlineExceeded,
+            Self::Merge { .. } | Self::Release { .. } | Self::Internal { .. } => Code::Internal,
+            Self::Parts { .. }
+            | Self::Missing { .. }
+            | Self::Unlike { .. }
+            | Self::NotPart
+            | Self::Profile { .. }
+            | Self::OtherQuestion { .. } => Code::InvalidArgument,
+        };
+        let text = match self {
+            Self::Grant { .. } | Self::Profile { .. } => error_chain(self),
+            Self::Refused { refusal, .. } => format!("{refusal}\nhelp: {}", refusal.help()),
+            _ => self.to_string(),
+        };
+        Status::new(code, text)
+    }
+}
+
+/// What a node said, or that it said nothing.
+fn refused(source: &ClientError, error: &Error) -> Status {
+    match source {
+        ClientError::Refused { code, message, .. } => Status::new(*code, message.clone()),
+        ClientError::Unavailable { .. } | ClientError::Deadline { .. } => {
+            Status::unavailable(source.to_string())
+        }
+        _ => Status::internal(error.to_string()),
+    }
+}

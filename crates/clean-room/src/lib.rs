@@ -1,0 +1,22 @@
+//! The council's clean room: cells that have parts at several owners, put together and released once.
+//!
+//! A gateway brings a question and a grant for each owner's part ([`admit`]). The clean room asks the owners' nodes for
+//! their parts ([`gather`]), which they send to it alone, puts them together by the strictest of their terms and releases
+//! what passes ([`release`]). The gateway is believed in nothing: who may ask, of whom, what and for whom stands in the
+//! grants; what the question means is read here again from the bytes that the grants name.
+//!
+//! It holds what one question needs, in memory, until that is answered: no key, no row, no unit, nothing on disk. What it
+//! learns meanwhile are the owners' cells before disclosure control, and what their noise is drawn with; who reads its
+//! memory learns them, too. It is the council's to run.
+//!
+//! An owner may lie within the bounds of what could be true; what could not be is refused, and the owner named.
+
+mod admit;
+mod config;
+mod error;
+mod gather;
+mod release;
+mod serve;
+
+pub use config::{AuthorityAddress, CleanRoomConfig, ConfigError, Limits};
+pub use serve::{EnrolError, Running, StartError, enrol, start};

@@ -1,0 +1,81 @@
+//! The tables of a lattice, weighed.
+
+use crate::internal;
+use arrow::array::RecordBatch;
+use datafusion::common::DataFusionError;
+use guildhall_disclosure::joint::Tables;
+use guildhall_disclosure::{Axis, Cuboid, Facts, Pattern};
+use std::fmt;
+use std::sync::Arc;
+
+/// What is known of a lattice. `Debug` shows its shape.
+pub struct Known {
+    /// What is withheld of its finest table.
+    pub pattern: Arc<Pattern>,
+    /// Every cell of the finest table with its facts.
+    pub cells: RecordBatch,
+}
+
+impl fmt::Debug for Known {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Known")
+            .field("columns", &self.cells.num_columns())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Known {
+    /// Weighs every table. In the finest, the first `places` columns say where a cell lies, and the facts begin at
+    /// `first_fact`.
+    pub fn of(
+        facts: &Facts,
+        axes: &[Axis],
+        tables: Tables,
+        places: usize,
+        first_fact: usize,
+    ) -> Result<Self, DataFusionError> {
+        let mut cuboids = Vec::with_capacity(tables.len());
+        let mut finest = None;
+        for (levels, mut cells) in tables {
+            if is_finest(&levels) {
+                finest = Some(cells.clone());
+                let columns: Vec<usize> =
+                    (0..places).chain(first_fact..cells.num_columns()).collect();
+                cells = cells.project(&columns)?;
+            }
+            cuboids.push(Cuboid { levels, cells });
+        }
+        let pattern = if axes.is_empty() {
+            Pattern::whole()
+        } else {
+            let built = Pattern::build(facts, axes, &cuboids);
+            built.map_err(|e| DataFusionError::External(Box::new(e)))?
+        };
+        let cells = finest.ok_or_else(|| internal("a lattice without a finest table"))?;
+        let pattern = Arc::new(pattern);
+        Ok(Self { pattern, cells })
+    }
+}
+
+/// The levels of every table over `axes`, 0 for an axis that is rolled up to all.
+#[must_use]
+pub fn levels(axes: &[Axis]) -> Vec<Vec<usize>> {
+    let mut tables = vec![Vec::new()];
+    for axis in axes {
+        let longer = |levels: Vec<usize>| {
+            (0..=axis.coarser.len()).map(move |level| {
+                let mut levels = levels.clone();
+                levels.push(level);
+                levels
+            })
+        };
+        tables = tables.into_iter().flat_map(longer).collect();
+    }
+    tables
+}
+
+/// Whether a table is the finest of its lattice.
+#[must_use]
+pub fn is_finest(levels: &[usize]) -> bool {
+    levels.iter().all(|level| *level == 1)
+}
