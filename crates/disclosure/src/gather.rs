@@ -15,9 +15,13 @@ use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, UInt32Array};
 use arrow::compute::{concat, take};
 use arrow::datatypes::Decimal128Type;
 use std::fmt;
+use std::ops::Range;
 
 /// Entries of all that share rows after which those of the same unit and cell are taken together for the first time.
-const COMPACT_AT: usize = 1 << 22;
+const COMPACT_AT: usize = 1 << 23;
+
+/// Rows that are numbered at a time: few enough for what is made of them to stay in a processor's own memory.
+const STEP: usize = 1 << 12;
 
 /// How the total of one unit in one cell comes about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -111,23 +115,50 @@ impl Gathering {
         if keys.iter().chain(values).any(|c| c.len() != rows) {
             return Err(ReleaseError::Shape);
         }
-        let given = Given::read(&self.adds, values)?;
-        let (cells, new_cells) = self.cells.number(keys, rows)?;
-        if self.keys.is_empty() || !new_cells.is_empty() {
-            self.keys.push(taken(keys, &new_cells)?);
+        let mut new = (Vec::new(), Vec::new());
+        // No rows have columns, too.
+        for start in (0..rows.max(1)).step_by(STEP) {
+            let some = start..rows.min(start.saturating_add(STEP));
+            self.push_some(keys, unit, values, some, &mut new)?;
         }
-        let (units, new_units) = self.units.number(std::slice::from_ref(unit), rows)?;
-        let records = self.secret.record_keys(&take(unit, &new_units, None)?)?;
+        let (cells, units) = (UInt32Array::from(new.0), UInt32Array::from(new.1));
+        if self.keys.is_empty() || !cells.is_empty() {
+            self.keys.push(taken(keys, &cells)?);
+        }
+        let records = self.secret.record_keys(&take(unit, &units, None)?)?;
         self.records
             .extend(records.iter().map(Option::unwrap_or_default));
-        let places = self
-            .entries
-            .places(&units, &cells, |row| unit.is_valid(row))?;
-        given.add(&places, &mut self.entries.totals);
         if self.entries.len() >= self.compact_at {
             self.compact();
             self.compact_at = self.compact_at.max(self.entries.len().saturating_mul(2));
         }
+        Ok(())
+    }
+
+    /// Takes `some` of the rows, and tells which of them are the first of a cell and of a unit.
+    fn push_some(
+        &mut self,
+        keys: &[ArrayRef],
+        unit: &ArrayRef,
+        values: &[ArrayRef],
+        some: Range<usize>,
+        new: &mut (Vec<u32>, Vec<u32>),
+    ) -> Result<(), ReleaseError> {
+        let given = Given::read(&self.adds, values)?;
+        let slice = |column: &ArrayRef| column.slice(some.start, some.len());
+        let keys: Vec<ArrayRef> = keys.iter().map(slice).collect();
+        let (cells, new_cells) = self.cells.number(&keys, some.len())?;
+        let (units, new_units) = self.units.number(&[slice(unit)], some.len())?;
+        let start = u32::try_from(some.start).map_err(|_| ReleaseError::Shape)?;
+        new.0
+            .extend(new_cells.values().iter().map(|row| start + row));
+        new.1
+            .extend(new_units.values().iter().map(|row| start + row));
+        let first = some.start;
+        let places = self
+            .entries
+            .places(&units, &cells, |row| unit.is_valid(first + row))?;
+        given.add(first, &places, &mut self.entries.totals);
         Ok(())
     }
 
@@ -291,19 +322,20 @@ impl<'a> Given<'a> {
         }
     }
 
-    /// Adds what each row gives to each total at the row's place.
-    fn add(&self, places: &[u32], totals: &mut [Amounts]) {
+    /// Adds what each row from the `first` on gives to each total at the row's place.
+    fn add(&self, first: usize, places: &[u32], totals: &mut [Amounts]) {
         for (adds, total) in self.adds.iter().zip(totals) {
             match adds.takes {
                 Takes::Rows => add(places, total, |_| Some(1)),
                 Takes::Values(column) => {
                     let values = self.values[column];
-                    add(places, total, |row| values.is_valid(row).then_some(1));
+                    let one = |at| values.is_valid(first + at).then_some(1);
+                    add(places, total, one);
                 }
                 Takes::Sum(column) => {
                     let values = self.values[column];
                     let value = |row| values.is_valid(row).then(|| values.value(row));
-                    add(places, total, value);
+                    add(places, total, |at| value(first + at));
                 }
             }
         }
@@ -311,9 +343,9 @@ impl<'a> Given<'a> {
 }
 
 fn add(places: &[u32], total: &mut Amounts, value: impl Fn(usize) -> Option<i128>) {
-    for (row, place) in places.iter().enumerate() {
+    for (at, place) in places.iter().enumerate() {
         if *place != NOWHERE
-            && let Some(value) = value(row)
+            && let Some(value) = value(at)
         {
             total.add(*place as usize, value);
         }

@@ -56,7 +56,7 @@ MUTANTS = [
         ("two-in-a-line", "lines.rs", "two withheld in a line at least", "«cells < 2»\n", "false"),
         ("nobody-in-a-line", "lines.rs", "a value that nobody has counts as withheld", "let cells = «withheld.len().saturating_add(self.absent)»;", "withheld.len()"),
         ("declared-in-a-line", "lattice.rs", "a declared value that is nowhere counts as withheld", "let cells = «declared.clone()»;", "arrow::array::RecordBatch::new_empty(declared.schema())"),
-        ("gather-rows-of-nobody", "gather.rs", "a row of nobody is in no cell", ".places(&units, &cells, |row| «unit.is_valid(row)»)", "row < rows"),
+        ("gather-rows-of-nobody", "gather.rs", "a row of nobody is in no cell", ".places(&units, &cells, |row| «unit.is_valid(first + row)»)", "row < some.len()"),
         ("gather-unit-in-two-chunks", "entries.rs", "all that a unit has in a cell is clamped together", "while «end < self.len()»", "false"),
         ("gather-second-of-parts", "tables.rs", "dominance sees the largest of every part", "self.second = «seconds.max(self.largest.min(other.largest))»;", "seconds"),
         ("gather-clamp-above", "tables.rs", "a unit's total is clamped above", "let clamped = sum.min(«adds.upper»).max(", "i128::MAX"),

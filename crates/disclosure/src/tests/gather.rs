@@ -235,6 +235,43 @@ fn a_unit_counts_once_however_many_entries_there_are() {
     assert_eq!(parts, [["0", "20000"], ["1", "20000"], ["2", "20000"]]);
 }
 
+#[test]
+fn rows_of_one_batch_are_those_of_many() {
+    const ROWS: i64 = 10_000;
+    let adds = [Takes::Rows, Takes::Values(0), Takes::Sum(0)].map(|takes| Adds {
+        takes,
+        lower: -5_000,
+        upper: 5_000,
+        scale: 0,
+    });
+    let rows = |rows: std::ops::Range<i64>| -> (ArrayRef, ArrayRef, ArrayRef) {
+        let cell = |row| (row % 11 > 0).then(|| format!("cell {}", row * row % 5_003));
+        let unit = |row| (row % 13 > 0).then_some(row * 7 % 3_001);
+        let value = |row| (row % 17 > 0).then(|| i128::from(row - ROWS / 2));
+        let values: Decimal128Array = rows.clone().map(value).collect();
+        let values = values.with_precision_and_scale(38, 0).unwrap();
+        (
+            Arc::new(rows.clone().map(cell).collect::<StringArray>()),
+            Arc::new(rows.map(unit).collect::<Int64Array>()),
+            Arc::new(values),
+        )
+    };
+    let table = |batch: i64| {
+        let mut gathering = Gathering::new(secret(), adds.to_vec());
+        for from in (0..ROWS).step_by(usize::try_from(batch).unwrap()) {
+            let (cell, unit, value) = rows(from..(from + batch).min(ROWS));
+            gathering.push(&[cell], &unit, &[value]).unwrap();
+        }
+        let axes = [Axis {
+            coarser: vec![vec![]],
+            declared: vec![],
+        }];
+        let gathered = gathering.finish().unwrap();
+        [[0], [1]].map(|levels| gathered.table(&axes, &levels, &[]).unwrap())
+    };
+    assert_eq!(table(ROWS), table(100));
+}
+
 /// The rows of a world, in batches of so many, with the reference's totals.
 fn gathered(world: &World, batch: usize, compact_at: usize) -> Gathered {
     dealt(world, batch, compact_at, 1)

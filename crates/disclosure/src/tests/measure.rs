@@ -20,7 +20,7 @@ fn gathering_and_its_tables() {
         let batches: Vec<_> = all.map(|at| batch(at * BATCH, axes)).collect();
         let made = on_processor() - started;
         let started = on_processor();
-        let mut gathering = Gathering::new(secret(), adds());
+        let mut gathering = Gathering::new(secret(), adds()).one_of(2);
         for (keys, unit, values) in &batches {
             gathering.push(keys, unit, values).unwrap();
         }
