@@ -194,6 +194,8 @@ pub(crate) fn fragment(
         output,
         mode,
         cell_status: false,
+        recipient: None,
+        parts: vec![],
     })
 }
 

@@ -2,7 +2,7 @@
 
 use crate::catalogue::OWN_SCHEMA;
 use crate::planner::PlanError;
-use crate::remote::{RemoteExec, RemoteFragment};
+use crate::remote::{Fragment, Mode, RemoteExec, RemoteFragment};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
@@ -15,11 +15,11 @@ use std::sync::Arc;
 pub struct Step {
     /// What is done, innermost operations indented most.
     pub step: String,
-    /// `gateway`, or the node's name.
+    /// `gateway`, the node's name, or whose clean room.
     pub place: String,
     /// The release mode; empty at the gateway.
     pub mode: String,
-    /// The columns that leave the node; empty at the gateway.
+    /// The columns that leave the node or the clean room; empty at the gateway.
     pub leaves: String,
     /// The rule that lets them leave.
     pub rule: String,
@@ -89,6 +89,8 @@ fn walk(plan: &LogicalPlan, depth: usize, steps: &mut Vec<Step>) {
         && let Some(part) = e.node.as_any().downcast_ref::<RemoteFragment>()
     {
         steps.push(remote(part, &indent));
+        let parts = part.fragment.parts.iter();
+        steps.extend(parts.map(|p| contribution(p, &part.fragment, &indent)));
         return;
     }
     let deeper = match name(plan) {
@@ -116,22 +118,16 @@ fn walk(plan: &LogicalPlan, depth: usize, steps: &mut Vec<Step>) {
 fn remote(part: &RemoteFragment, indent: &str) -> Step {
     let done = match &part.plan {
         Some(plan) => operations(plan),
+        None if part.fragment.mode == Mode::Joint => "put together and release cells".to_owned(),
         None => "aggregate and release cells".to_owned(),
     };
-    let products: Vec<String> = part
-        .fragment
-        .products
-        .iter()
-        .map(|p| {
-            format!(
-                "{}.{}.{}",
-                part.fragment.node.council, p.department, p.product
-            )
-        })
-        .collect();
+    let products: Vec<String> = part.fragment.granted().iter().flat_map(products).collect();
     Step {
         step: format!("{indent}{done} of {}", products.join(", ")),
-        place: part.fragment.node.to_string(),
+        place: match part.fragment.mode {
+            Mode::Joint => clean_room(&part.fragment),
+            _ => part.fragment.node.to_string(),
+        },
         mode: part.fragment.mode.to_string(),
         leaves: part
             .schema
@@ -142,6 +138,32 @@ fn remote(part: &RemoteFragment, indent: &str) -> Step {
             .join(", "),
         rule: part.rule.clone(),
     }
+}
+
+/// What a node contributes to `whole`.
+fn contribution(part: &Fragment, whole: &Fragment, indent: &str) -> Step {
+    let products: Vec<String> = products(part).collect();
+    Step {
+        step: format!(
+            "{indent}  contribute parts of cells of {}",
+            products.join(", ")
+        ),
+        place: part.node.to_string(),
+        mode: part.mode.to_string(),
+        leaves: "of each cell: units, totals, largest contributions, sum of record keys".to_owned(),
+        rule: format!("not released yet: to {} alone", clean_room(whole)),
+    }
+}
+
+fn clean_room(fragment: &Fragment) -> String {
+    format!("the clean room of {}", fragment.node.council)
+}
+
+/// The full names of what a fragment reads.
+fn products(fragment: &Fragment) -> impl Iterator<Item = String> {
+    let council = &fragment.node.council;
+    let products = fragment.products.iter();
+    products.map(move |p| format!("{council}.{}.{}", p.department, p.product))
 }
 
 /// The operations of a fragment in the order they run, each kind once.

@@ -15,6 +15,7 @@ pub mod catalogue;
 pub mod cube;
 mod cut;
 pub mod explain;
+mod fragment;
 pub mod functions;
 pub mod guard;
 pub mod planner;

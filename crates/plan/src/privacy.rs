@@ -19,11 +19,12 @@ use crate::cube::Refusal;
 /// One line of `EXPLAIN PRIVACY`. It holds no literal of the statement.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PrivacyFact {
-    /// The product that it is about; empty for the whole statement and for columns of its answer.
+    /// The product that it is about, or those of several owners whose cells are put together; empty for the whole
+    /// statement and for columns of its answer.
     pub product: String,
     /// The column of the answer that it is about, if it is about one.
     pub column: String,
-    /// What is told: `lane`, `rule`, `error`, `cost`, `remaining`, `withheld`, `refused` or `instead`.
+    /// What is told: `lane`, `mode`, `rule`, `error`, `cost`, `remaining`, `withheld`, `refused` or `instead`.
     pub what: &'static str,
     /// What there is to tell.
     pub detail: String,
@@ -208,34 +209,42 @@ fn of_columns(answer: &Schema, privacy: &mut Privacy) {
 }
 
 fn of_cells(cells: &Cells, privacy: &mut Privacy) {
-    let product = &cells.product.product;
-    let of = product.product_ref();
-    let name = of.to_string();
-    let budget = cells.product.budget.as_ref().filter(|_| cells.free);
-    match budget {
-        None => {
-            let lane = "cube: registered dimensions and measures, thresholds and cell-key noise";
-            privacy.tell(&name, "", "lane", lane);
-            privacy.tell(&name, "", "cost", "nothing: it may be asked without limit");
-        }
-        Some(budget) => {
-            let lane = "ad hoc: free conditions, differential privacy";
-            privacy.tell(&name, "", "lane", lane);
-            privacy.tell(&name, "", "cost", cost(budget));
-            privacy.costs.push(Cost {
-                product: of,
-                purpose: budget.purpose.clone(),
-                nano_rho: budget.per_query.get(),
-            });
-        }
+    let names = cells.products.iter().map(|p| p.product.product_ref());
+    let names: Vec<String> = names.map(|name| name.to_string()).collect();
+    let name = names.join(", ");
+    let free = cells.products.first().filter(|_| cells.free);
+    let free = free.and_then(|p| Some((p.product.product_ref(), p.budget.as_ref()?)));
+    if let Some((product, budget)) = free {
+        return of_free(product, budget, privacy);
     }
-    if budget.is_some() {
-        let detail = "nothing: every registered cell is told, also those that nobody is in";
-        return privacy.tell(&name, "", "withheld", detail);
+    let lane = "cube: registered dimensions and measures, thresholds and cell-key noise";
+    privacy.tell(&name, "", "lane", lane);
+    if let Some(council) = &cells.room {
+        let detail = format!(
+            "joint: {} owners send their parts of each cell to the clean room of {council}, which puts them together \
+             and releases the whole",
+            cells.products.len()
+        );
+        privacy.tell(&name, "", "mode", detail);
     }
-    for (rule, what) in cube::withheld(product.minimum_group) {
+    privacy.tell(&name, "", "cost", "nothing: it may be asked without limit");
+    for (rule, what) in cube::withheld(cells.minimum_group()) {
         privacy.tell(&name, "", "withheld", format!("{rule}: {what}"));
     }
+}
+
+fn of_free(product: ProductRef, budget: &Budget, privacy: &mut Privacy) {
+    let name = product.to_string();
+    let lane = "ad hoc: free conditions, differential privacy";
+    privacy.tell(&name, "", "lane", lane);
+    privacy.tell(&name, "", "cost", cost(budget));
+    let withheld = "nothing: every registered cell is told, also those that nobody is in";
+    privacy.tell(&name, "", "withheld", withheld);
+    privacy.costs.push(Cost {
+        product,
+        purpose: budget.purpose.clone(),
+        nano_rho: budget.per_query.get(),
+    });
 }
 
 fn cost(budget: &Budget) -> String {

@@ -5,10 +5,10 @@
 //! its reader; dropping a stream ends the node's work for it.
 
 use crate::catalogue::{CatalogueProduct, OwnTable};
+pub use crate::fragment::{Fragment, Mode};
 use crate::planner::cast_batch;
 use crate::semi_join::{self, Narrowed, SemiJoin};
 use async_trait::async_trait;
-use bytes::Bytes;
 use datafusion::arrow::array::RecordBatch;
 use datafusion::arrow::datatypes::SchemaRef;
 use datafusion::common::config::ConfigOptions;
@@ -34,8 +34,7 @@ use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, Partitioning, PlanProperties,
 };
 use futures::{Stream, StreamExt as _};
-use guildhall_grant::GrantedProduct;
-use guildhall_model::{FragmentDigest, OutputClass, PeerId};
+use guildhall_model::CouncilName;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
 use std::fmt;
@@ -48,64 +47,6 @@ use tokio::task::JoinHandle;
 
 /// Batches that a fragment may be ahead of its reader.
 const AHEAD: usize = 4;
-
-/// How rows or cells of a fragment leave their node.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Mode {
-    /// Rows of open or permitted products go to the gateway.
-    Open,
-    /// The node releases whole cells; the gateway only merges what was released.
-    Local,
-}
-
-impl Mode {
-    /// The word that `EXPLAIN` and logs use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Open => "open",
-            Self::Local => "local",
-        }
-    }
-}
-
-impl fmt::Display for Mode {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// The part of a plan that one node is asked to run.
-#[derive(Clone)]
-pub struct Fragment {
-    /// The node that holds what it reads.
-    pub node: PeerId,
-    /// Where that node listens.
-    pub address: String,
-    /// The plan, in the closed profile of Substrait.
-    pub bytes: Bytes,
-    /// SHA-256 of the bytes, which its grant is bound to.
-    pub digest: FragmentDigest,
-    /// What it reads.
-    pub products: Vec<GrantedProduct>,
-    /// What may leave.
-    pub output: OutputClass,
-    /// How it leaves.
-    pub mode: Mode,
-    /// Whether each released value is to have a companion that says what was done to it.
-    pub cell_status: bool,
-}
-
-impl fmt::Debug for Fragment {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Fragment")
-            .field("node", &self.node)
-            .field("digest", &self.digest)
-            .field("bytes", &self.bytes.len())
-            .field("mode", &self.mode)
-            .finish_non_exhaustive()
-    }
-}
 
 /// Has nodes run fragments. The gateway's finds or asks for the grant, and dials.
 #[async_trait]
@@ -144,10 +85,23 @@ pub struct RemoteFragment {
 pub(crate) struct Cells {
     /// How many of the first columns are keys.
     pub(crate) keys: usize,
-    /// Of which product they are.
-    pub(crate) product: Arc<CatalogueProduct>,
+    /// Of which products they are: one, or one of each owner that has a part of them.
+    pub(crate) products: Vec<Arc<CatalogueProduct>>,
     /// Whether the question is free, and charged to a budget.
     pub(crate) free: bool,
+    /// Whether they were asked of all councils and are not told apart by them: then each is another cell if an owner
+    /// is missing.
+    pub(crate) of_all: bool,
+    /// Whose clean room puts them together, if one does.
+    pub(crate) room: Option<CouncilName>,
+}
+
+impl Cells {
+    /// The fewest distinct units that one of them speaks of: what the strictest owner says.
+    pub(crate) fn minimum_group(&self) -> u32 {
+        let minima = self.products.iter().map(|p| p.product.minimum_group);
+        minima.max().unwrap_or(u32::MAX)
+    }
 }
 
 impl PartialEq for RemoteFragment {

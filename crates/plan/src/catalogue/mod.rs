@@ -15,7 +15,7 @@ use datafusion::common::TableReference;
 use datafusion::datasource::provider_as_source;
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, lit};
 use guildhall_grant::product::{Budget, DEVELOPMENT, Product};
-use guildhall_model::{ProductRef, Purpose, ReleaseClass};
+use guildhall_model::{PeerId, ProductRef, Purpose, ReleaseClass};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -36,6 +36,15 @@ pub struct Offer {
     /// What was registered.
     pub product: Product,
     /// Where its node listens, `host:port`.
+    pub address: String,
+}
+
+/// A clean room, to which nodes may send their parts of cells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CleanRoom {
+    /// Who it is. Nodes and authorities are named it; whoever answers there has to be it.
+    pub peer: PeerId,
+    /// Where it listens, `host:port`.
     pub address: String,
 }
 
@@ -99,6 +108,7 @@ pub struct Catalogue {
     tables: Vec<CatalogueTable>,
     catalogs: Arc<providers::Catalogs>,
     synthetic: bool,
+    clean_room: Option<CleanRoom>,
 }
 
 impl Catalogue {
@@ -194,7 +204,20 @@ impl Catalogue {
             tables,
             catalogs: Arc::new(catalogs.build()),
             synthetic: purpose.is_some_and(|p| p.as_str() == DEVELOPMENT),
+            clean_room: None,
         })
+    }
+
+    /// The same with a clean room, which cells of several owners are released in; without one they are refused.
+    #[must_use]
+    pub fn with_clean_room(self, clean_room: Option<CleanRoom>) -> Self {
+        Self { clean_room, ..self }
+    }
+
+    /// Where cells of several owners are released.
+    #[must_use]
+    pub fn clean_room(&self) -> Option<&CleanRoom> {
+        self.clean_room.as_ref()
     }
 
     /// A catalogue of nothing but [`INFORMATION_SCHEMA`] and the tables about the asker.

@@ -51,7 +51,7 @@ pub struct PlannerLimits {
     pub stack_bytes: usize,
     /// Statements planned at once; more wait, within their deadline.
     pub at_once: usize,
-    /// Fragments of one statement.
+    /// Fragments of one statement, parts of cells counted.
     pub max_fragments: usize,
 }
 
@@ -240,7 +240,7 @@ impl Work {
         let schema = if has_parameters {
             let analysed = self.analysed(planned, &literals)?;
             // Whether cells are offered may hang on the values; the schema does not.
-            let told = private::taken_out(analysed.clone(), &self.state, false);
+            let told = self.taken_out(analysed.clone(), false);
             let told = told.as_ref().unwrap_or(&analysed);
             self.described(&analysed, told.schema().as_arrow())
         } else {
@@ -286,11 +286,13 @@ impl Work {
         }
         let (plan, wire_schema) = fragmented?;
         let fragments = query::fragments(&plan).map_err(|e| PlanError::planning(e, &literals))?;
-        if fragments.len() > self.max_fragments {
+        let asked: usize = fragments.iter().map(|f| f.granted().len()).sum();
+        if asked > self.max_fragments {
             return Err(PlanError::TooMuch {
                 what: "of the nodes: it has too many parts",
             });
         }
+        let of_all = query::is_of_all(&plan);
         let mut steps = explain::steps(&plan);
         let explain = self.wanted == Wanted::Steps;
         if explain {
@@ -310,6 +312,7 @@ impl Work {
             wire_schema,
             body,
             fragments,
+            of_all: of_all && !explain,
             steps,
             privacy: None,
             state: self.state,
@@ -323,6 +326,7 @@ impl Work {
             wire_schema: privacy_schema(),
             body: query::Body::Rows(privacy.batch()?),
             fragments: vec![],
+            of_all: false,
             steps: vec![],
             privacy: Some(Arc::new(privacy)),
             state: self.state,
@@ -365,7 +369,7 @@ impl Work {
     ) -> Result<(LogicalPlan, SchemaRef), PlanError> {
         let failed = |e| PlanError::planning(e, literals);
         let analysed = self.analysed(planned, literals)?;
-        let plan = private::taken_out(analysed.clone(), &self.state, self.cell_status)?;
+        let plan = self.taken_out(analysed.clone(), self.cell_status)?;
         let schema = self.described(&analysed, plan.schema().as_arrow());
         let plan = self.optimised(plan, deadline).map_err(failed)?;
         deadline.check()?;
@@ -376,6 +380,11 @@ impl Work {
         };
         deadline.check()?;
         Ok((cut::cut(plan, &self.state)?, schema))
+    }
+
+    /// `plan` with its cells in fragments of their own.
+    fn taken_out(&self, plan: LogicalPlan, cell_status: bool) -> Result<LogicalPlan, PlanError> {
+        private::taken_out(plan, &self.state, self.catalogue.clean_room(), cell_status)
     }
 
     /// What a client is told of the columns of `plan`: whether their rows are synthetic, too.

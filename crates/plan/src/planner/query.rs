@@ -64,6 +64,7 @@ pub struct QueryPlan {
     pub(super) wire_schema: SchemaRef,
     pub(super) body: Body,
     pub(super) fragments: Vec<Fragment>,
+    pub(super) of_all: bool,
     pub(super) steps: Vec<Step>,
     pub(super) privacy: Option<Arc<Privacy>>,
     pub(super) state: SessionState,
@@ -87,7 +88,8 @@ impl QueryPlan {
         &self.wire_schema
     }
 
-    /// What nodes will be asked, for which grants are needed; equal ones as often as they run.
+    /// What nodes and clean rooms will be asked; equal ones as often as they run. What grants are needed for each says
+    /// ([`Fragment::granted`]).
     #[must_use]
     pub fn fragments(&self) -> &[Fragment] {
         &self.fragments
@@ -107,6 +109,13 @@ impl QueryPlan {
             },
             Body::Rows(_) => None,
         }
+    }
+
+    /// Whether it has cells that all councils were asked for and that are not told apart by council: with a council
+    /// missing, they would be other cells, and look the same.
+    #[must_use]
+    pub fn is_of_all(&self) -> bool {
+        self.of_all
     }
 
     /// What `EXPLAIN` tells.
@@ -265,13 +274,27 @@ impl FragmentRunner for Nobody {
 /// The fragments of a cut plan, in the order they stand.
 pub(super) fn fragments(plan: &LogicalPlan) -> Result<Vec<Fragment>, DataFusionError> {
     let mut found = Vec::new();
+    each(plan, |part| found.push(Fragment::clone(&part.fragment)))?;
+    Ok(found)
+}
+
+/// Whether a cut plan has cells of all councils that are not told apart by council.
+pub(super) fn is_of_all(plan: &LogicalPlan) -> bool {
+    let mut found = false;
+    let walked = each(plan, |part| {
+        found |= part.cells.as_ref().is_some_and(|cells| cells.of_all);
+    });
+    found || walked.is_err()
+}
+
+fn each(plan: &LogicalPlan, mut visit: impl FnMut(&RemoteFragment)) -> EngineResult<()> {
     plan.apply_with_subqueries(|node| {
         if let LogicalPlan::Extension(e) = node
             && let Some(part) = e.node.as_any().downcast_ref::<RemoteFragment>()
         {
-            found.push(Fragment::clone(&part.fragment));
+            visit(part);
         }
         Ok(TreeNodeRecursion::Continue)
     })?;
-    Ok(found)
+    Ok(())
 }

@@ -1,17 +1,16 @@
 //! What an aggregate over private products asks, followed down to the scans that it reaches.
 
 use super::{PlanError, internal, never};
-use crate::catalogue::CatalogueProduct;
+use crate::catalogue::{CITY, CatalogueProduct};
 use crate::cut::product_of;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue};
+use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue, TableReference};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::utils::split_conjunction_owned;
 use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan, Volatility};
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// What an aggregate asks, in terms of the columns of the relation reached so far.
@@ -20,6 +19,8 @@ pub(super) struct Asked {
     pub(super) group: Vec<Expr>,
     pub(super) aggregates: Vec<Expr>,
     pub(super) filters: Vec<Expr>,
+    /// Whether it is asked of a table that unites all councils.
+    pub(super) of_city: bool,
 }
 
 impl Asked {
@@ -47,6 +48,7 @@ impl Asked {
             group: all(self.group)?,
             aggregates: all(self.aggregates)?,
             filters: all(self.filters)?,
+            of_city: self.of_city,
         })
     }
 }
@@ -107,6 +109,13 @@ impl Leaf {
     pub(super) fn is_empty(&self) -> bool {
         self.asked.filters.iter().any(never)
     }
+
+    /// Whether it was asked of all councils, and no key of its cells names its own.
+    pub(super) fn is_of_all(&self) -> bool {
+        let council = self.product.product.council.as_str();
+        let names = |key: &Expr| matches!(key, Expr::Literal(v, _) if v.to_string() == council);
+        self.asked.of_city && !self.asked.group.iter().any(names)
+    }
 }
 
 /// Follows `plan` to its scans. False if something other than filters, columns and unions is in
@@ -135,7 +144,8 @@ pub(super) fn reach(
         }
         LogicalPlan::SubqueryAlias(alias) => {
             let under = columns(alias.input.schema());
-            let asked = asked.through(&alias.schema, &under).map_err(internal)?;
+            let mut asked = asked.through(&alias.schema, &under).map_err(internal)?;
+            asked.of_city |= is_of_city(&alias.alias);
             reach(asked, &alias.input, state, leaves)
         }
         // Order within a relation means nothing to an aggregate of the cube's.
@@ -155,6 +165,7 @@ pub(super) fn reach(
             let Some(product) = product_of(scan) else {
                 return Ok(false);
             };
+            asked.of_city &= !is_limited_to(&asked.filters, &product);
             asked.filters.extend(scan.filters.iter().cloned());
             leaves.push(Leaf {
                 // What fails here needs no row: the statement's own constants cannot be computed.
@@ -168,6 +179,24 @@ pub(super) fn reach(
         }
         _ => Ok(false),
     }
+}
+
+/// Whether filters say by themselves that the council of `product` alone is asked.
+fn is_limited_to(filters: &[Expr], product: &CatalogueProduct) -> bool {
+    let council = product.product.council.as_str();
+    let names = |e: &Expr| matches!(e, Expr::Literal(v, _) if v.to_string() == council);
+    let parts = filters.iter().cloned().flat_map(split_conjunction_owned);
+    parts.into_iter().any(|part| match &part {
+        Expr::BinaryExpr(BinaryExpr { left, op, right }) => {
+            *op == Operator::Eq && names(left) && names(right)
+        }
+        _ => false,
+    })
+}
+
+/// Whether a name is that of a table which unites all councils; names that a statement gives have no schema.
+fn is_of_city(name: &TableReference) -> bool {
+    name.schema().is_some() && name.catalog().is_none_or(|catalog| catalog == CITY)
 }
 
 pub(super) fn columns(schema: &DFSchema) -> Vec<Expr> {
@@ -202,6 +231,7 @@ fn simplified(asked: Asked, schema: &DFSchemaRef, state: &SessionState) -> Engin
             .collect::<EngineResult<_>>()?,
         aggregates: asked.aggregates,
         filters,
+        of_city: asked.of_city,
     })
 }
 
@@ -238,17 +268,29 @@ fn alternatives(e: &Expr, of: &mut Option<Expr>, values: &mut Vec<Expr>) -> bool
     }
 }
 
-/// Whether some key has one value for each leaf, different for all, so that no cell is shared.
-pub(super) fn told_apart(leaves: &[Leaf]) -> bool {
-    let Some(first) = leaves.first() else {
-        return true;
-    };
-    (0..first.asked.group.len()).any(|key| {
-        let mut seen = BTreeSet::new();
-        leaves.iter().all(|leaf| match leaf.asked.group.get(key) {
-            Some(Expr::Literal(value, _)) => seen.insert(value.to_string()),
-            _ => false,
-        })
+/// The leaves, those together of which a cell may have parts.
+///
+/// Invariant: two leaves are in one group unless some key is one value for the one and another value for the other.
+pub(super) fn together(leaves: Vec<Leaf>) -> Vec<Vec<Leaf>> {
+    let mut groups: Vec<Vec<Leaf>> = Vec::new();
+    for leaf in leaves {
+        let (with, mut rest): (Vec<_>, Vec<_>) = groups
+            .into_iter()
+            .partition(|group| group.iter().any(|other| !told_apart(other, &leaf)));
+        let mut group: Vec<Leaf> = with.into_iter().flatten().collect();
+        group.push(leaf);
+        rest.push(group);
+        groups = rest;
+    }
+    groups
+}
+
+/// Whether some key has one value in every cell of `a` and another in every cell of `b`.
+fn told_apart(a: &Leaf, b: &Leaf) -> bool {
+    let keys = a.asked.group.iter().zip(&b.asked.group);
+    keys.into_iter().any(|keys| match keys {
+        (Expr::Literal(a, _), Expr::Literal(b, _)) => a.to_string() != b.to_string(),
+        _ => false,
     })
 }
 

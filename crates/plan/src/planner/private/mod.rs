@@ -2,21 +2,23 @@
 //!
 //! This comes before the optimiser, which would move filters and columns about until a question
 //! is no longer one of the cube's. What is asked is written down in terms of the product's own
-//! columns, recognised, and replaced by a fragment whose node releases the cells. A product whose
-//! rows are still read after that is refused.
+//! columns, recognised, and replaced by a fragment whose node releases the cells. Where cells have parts at several
+//! owners, the fragment is a clean room's, which puts the parts together ([`joint`]). A product whose rows are still read
+//! after that is refused.
 
 mod asked;
 mod companions;
+mod joint;
+mod released;
 
-use super::{PlanError, Rows};
-use crate::adhoc::{self, Lane};
-use crate::catalogue::CatalogueProduct;
-use crate::cut::{fragment, product_of};
-use crate::remote::{Cells, Mode, RemoteFragment};
-use asked::{Asked, Leaf, columns, reach, simplifier, told_apart};
-use datafusion::arrow::datatypes::{Field, Schema};
+use super::PlanError;
+use crate::catalogue::{CatalogueProduct, CleanRoom};
+use crate::cut::product_of;
+use crate::remote::RemoteFragment;
+use asked::{Asked, Leaf, columns, reach, simplifier, together};
+use datafusion::arrow::datatypes::Field;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, DFSchemaRef, ScalarValue, TableReference};
+use datafusion::common::{DFSchema, ScalarValue, TableReference};
 use datafusion::error::{DataFusionError, Result as EngineResult};
 use datafusion::execution::context::SessionState;
 use datafusion::logical_expr::utils::conjunction;
@@ -24,16 +26,16 @@ use datafusion::logical_expr::{
     Aggregate, Distinct, EmptyRelation, Expr, ExprSchemable, Extension, FetchType, Filter,
     LogicalPlan, Projection, Union,
 };
-use guildhall_accuracy::Told;
-use guildhall_model::{OutputClass, ReleaseClass};
-use std::collections::{BTreeSet, HashMap};
+use guildhall_model::ReleaseClass;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// `plan` with every aggregate over a private product in a fragment of its own; with `cell_status`, and a companion beside
-/// each released value of its answer ([`companions`]).
+/// each released value of its answer ([`companions`]). `room` is where cells of several owners may be released.
 pub(crate) fn taken_out(
     plan: LogicalPlan,
     state: &SessionState,
+    room: Option<&CleanRoom>,
     cell_status: bool,
 ) -> Result<LogicalPlan, PlanError> {
     if first_private(&plan).is_none() {
@@ -41,7 +43,7 @@ pub(crate) fn taken_out(
     }
     let plan = emptied(plan, state).map_err(internal)?;
     let mut failed = None;
-    let taken = plan.transform_down_with_subqueries(|node| match take(node, state) {
+    let taken = plan.transform_down_with_subqueries(|node| match take(node, state, room) {
         Ok(transformed) => Ok(transformed),
         Err(error) => {
             failed = Some(error);
@@ -136,7 +138,11 @@ fn rows_refused(product: &CatalogueProduct) -> PlanError {
     }
 }
 
-fn take(node: LogicalPlan, state: &SessionState) -> Result<Transformed<LogicalPlan>, PlanError> {
+fn take(
+    node: LogicalPlan,
+    state: &SessionState,
+    room: Option<&CleanRoom>,
+) -> Result<Transformed<LogicalPlan>, PlanError> {
     let aggregate = match &node {
         LogicalPlan::Aggregate(aggregate) => aggregate.clone(),
         LogicalPlan::Distinct(Distinct::All(input)) => {
@@ -153,6 +159,7 @@ fn take(node: LogicalPlan, state: &SessionState) -> Result<Transformed<LogicalPl
         group: aggregate.group_expr.clone(),
         aggregates: aggregate.aggr_expr.clone(),
         filters: vec![],
+        of_city: false,
     };
     if !reach(asked, &aggregate.input, state, &mut leaves)? {
         return Ok(Transformed::no(node));
@@ -162,34 +169,16 @@ fn take(node: LogicalPlan, state: &SessionState) -> Result<Transformed<LogicalPl
         let node = without(node, &dead).map_err(internal)?;
         return Ok(Transformed::yes(node));
     }
-    if live.len() > 1 && !told_apart(&live) {
-        return Err(joint_refused(&live));
-    }
-    let plan = cells(&aggregate, live, state)?;
+    let plan = cells(&aggregate, together(live), state, room)?;
     Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump))
 }
 
-fn joint_refused(live: &[Leaf]) -> PlanError {
-    let councils: BTreeSet<&str> = live
-        .iter()
-        .map(|l| l.product.product.council.as_str())
-        .collect();
-    PlanError::refused(
-        "joint-cells",
-        format!(
-            "cells of this statement have parts at several owners ({}), which would have to be \
-             released together; that is not offered",
-            councils.into_iter().collect::<Vec<_>>().join(", ")
-        ),
-        "group by council, so that each cell is one owner's",
-    )
-}
-
-/// The aggregate as one fragment for each leaf.
+/// The aggregate as one fragment for each of these groups of leaves, whose cells are told apart.
 fn cells(
     aggregate: &Aggregate,
-    leaves: Vec<Leaf>,
+    groups: Vec<Vec<Leaf>>,
     state: &SessionState,
+    room: Option<&CleanRoom>,
 ) -> Result<LogicalPlan, PlanError> {
     let fields: Vec<(Option<TableReference>, Arc<Field>)> = aggregate
         .schema
@@ -197,8 +186,11 @@ fn cells(
         .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
         .collect();
     let mut branches = Vec::new();
-    for leaf in &leaves {
-        branches.push(Arc::new(branch(leaf, &fields, state)?));
+    for leaves in &groups {
+        branches.push(Arc::new(match leaves.as_slice() {
+            [leaf] => branch(leaf, &fields, state)?,
+            several => joint::branch(several, &fields, state, room)?,
+        }));
     }
     match branches.as_slice() {
         [] => nothing(aggregate, &fields).map_err(internal),
@@ -249,37 +241,53 @@ fn branch(
     fields: &[(Option<TableReference>, Arc<Field>)],
     state: &SessionState,
 ) -> Result<LogicalPlan, PlanError> {
-    let mut input = LogicalPlan::TableScan(leaf.scan.clone());
-    if let Some(predicate) = conjunction(leaf.asked.filters.iter().cloned()) {
-        let filter = Filter::try_new(predicate, Arc::new(input)).map_err(internal)?;
-        input = LogicalPlan::Filter(filter);
-    }
     if leaf.product.releases_rows() {
-        let plain = Aggregate::try_new(
-            Arc::new(input),
-            leaf.asked.group.clone(),
-            leaf.asked.aggregates.clone(),
-        )
-        .map_err(internal)?;
+        let (group, aggregates) = (leaf.asked.group.clone(), leaf.asked.aggregates.clone());
+        let input = rows(leaf).map_err(internal)?;
+        let plain = Aggregate::try_new(Arc::new(input), group, aggregates).map_err(internal)?;
         let exprs = columns(&plain.schema);
         return named(exprs, LogicalPlan::Aggregate(plain), fields).map_err(internal);
     }
-    let is_literal = |e: &&Expr| matches!(e, Expr::Literal(_, _));
+    let part = released::by_its_node(&question(leaf)?, leaf, state)?;
+    placed(part, &leaf.asked.group, fields)
+}
+
+/// The rows that a leaf is asked of.
+fn rows(leaf: &Leaf) -> EngineResult<LogicalPlan> {
+    let scan = LogicalPlan::TableScan(leaf.scan.clone());
+    match conjunction(leaf.asked.filters.iter().cloned()) {
+        Some(predicate) => Filter::try_new(predicate, Arc::new(scan)).map(LogicalPlan::Filter),
+        None => Ok(scan),
+    }
+}
+
+fn is_literal(e: &Expr) -> bool {
+    matches!(e, Expr::Literal(_, _))
+}
+
+/// What is asked of a leaf's owner: keys that are the same for all of its cells are not.
+fn question(leaf: &Leaf) -> Result<LogicalPlan, PlanError> {
     let keys = leaf.asked.group.iter().filter(|e| !is_literal(e));
-    if keys.clone().next().is_none() && leaf.asked.aggregates.is_empty() {
+    let keys: Vec<Expr> = keys.cloned().collect();
+    if keys.is_empty() && leaf.asked.aggregates.is_empty() {
         return Err(rows_refused(&leaf.product));
     }
-    let question = Aggregate::try_new(
-        Arc::new(input),
-        keys.cloned().collect(),
-        leaf.asked.aggregates.clone(),
-    )
-    .map_err(internal)?;
-    let part = released(&LogicalPlan::Aggregate(question), leaf, state)?;
+    let input = rows(leaf).map_err(internal)?;
+    Aggregate::try_new(Arc::new(input), keys, leaf.asked.aggregates.clone())
+        .map(LogicalPlan::Aggregate)
+        .map_err(internal)
+}
+
+/// The columns of `part` with the constants among the keys of `group` in their places, typed and named as `fields` are.
+fn placed(
+    part: RemoteFragment,
+    group: &[Expr],
+    fields: &[(Option<TableReference>, Arc<Field>)],
+) -> Result<LogicalPlan, PlanError> {
     let mut returned = columns(&part.schema).into_iter();
     let mut exprs = Vec::new();
-    for key in &leaf.asked.group {
-        exprs.extend(if is_literal(&key) {
+    for key in group {
+        exprs.extend(if is_literal(key) {
             Some(key.clone())
         } else {
             returned.next()
@@ -295,97 +303,6 @@ fn branch(
         node: Arc::new(part),
     });
     named(exprs, part, fields).map_err(internal)
-}
-
-/// The fragment whose node answers `question` with released cells.
-fn released(
-    question: &LogicalPlan,
-    leaf: &Leaf,
-    state: &SessionState,
-) -> Result<RemoteFragment, PlanError> {
-    let product = &leaf.product.product;
-    if product.class != ReleaseClass::Aggregate {
-        return Err(rows_refused(&leaf.product));
-    }
-    let schema = &leaf.product.schema;
-    let lane = adhoc::lane(question, product, leaf.product.budget.as_ref())
-        .map_err(|refusal| PlanError::Refused { refusal })?;
-    let cells = lane.cells();
-    let columns = cells.output_schema();
-    let plan = match &lane {
-        Lane::Cube(query) => query.canonical_plan(schema),
-        Lane::AdHoc(query) => query.canonical_plan(schema),
-    };
-    let told = told(&lane, &leaf.product)?;
-    let plan = plan.map_err(internal)?;
-    let fragment = fragment(
-        &plan,
-        state,
-        std::slice::from_ref(&leaf.product),
-        OutputClass::ReleasedCells,
-        Mode::Local,
-    )?;
-    let rule = rule(&lane, leaf);
-    Ok(RemoteFragment {
-        fragment: Arc::new(fragment),
-        plan: None,
-        schema: cell_schema(&columns, told).map_err(internal)?,
-        rows: Rows::exactly(1_000.0),
-        rule,
-        cells: Some(Cells {
-            keys: cells.keys.len(),
-            product: Arc::clone(&leaf.product),
-            free: matches!(lane, Lane::AdHoc(_)),
-        }),
-        open: false,
-    })
-}
-
-/// What is told of each column of the answer, in the words of the node that will give it.
-fn told(lane: &Lane, of: &CatalogueProduct) -> Result<Vec<Told>, PlanError> {
-    match (lane, &of.budget) {
-        (Lane::Cube(query), _) => Ok(query.told(&of.product)),
-        (Lane::AdHoc(query), Some(budget)) => query
-            .told(&of.product, &of.schema, budget)
-            .map_err(|refusal| PlanError::Refused { refusal }),
-        (Lane::AdHoc(_), None) => Err(internal(DataFusionError::Internal(
-            "a free question without a budget".to_owned(),
-        ))),
-    }
-}
-
-/// The rule that the answer passes, and in the ad hoc lane what it costs.
-fn rule(lane: &Lane, leaf: &Leaf) -> String {
-    match (lane, &leaf.product.budget) {
-        (Lane::AdHoc(_), Some(budget)) => format!(
-            "ad hoc: differential privacy; a question not asked before costs rho {} of the {} that `{}` has each {}",
-            budget.per_query, budget.rho, budget.purpose, budget.period
-        ),
-        _ => {
-            let minimum = leaf.product.product.minimum_group;
-            format!("minimum group of {minimum} distinct units")
-        }
-    }
-}
-
-/// The released columns: all of them nullable, each with a name of its own, its rule and how far off it may be.
-fn cell_schema(columns: &Schema, told: Vec<Told>) -> EngineResult<DFSchemaRef> {
-    let mut taken = BTreeSet::new();
-    let fields = columns.fields().iter().zip(told).enumerate();
-    let fields = fields.map(|(index, (field, told))| {
-        let mut name = field.name().clone();
-        if !taken.insert(name.clone()) {
-            name = format!("{name} ({index})");
-            taken.insert(name.clone());
-        }
-        Field::new(name, field.data_type().clone(), true)
-            .with_metadata(told.metadata().into_iter().collect())
-    });
-    let fields = fields.collect();
-    Ok(Arc::new(DFSchema::from_unqualified_fields(
-        fields,
-        HashMap::new(),
-    )?))
 }
 
 /// The plan with the scans of `dead` leaves as relations without rows.

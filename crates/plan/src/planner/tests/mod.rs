@@ -3,6 +3,7 @@
 
 mod city;
 mod equal;
+mod joint;
 mod mistakes;
 mod nests;
 mod semi_joins;
