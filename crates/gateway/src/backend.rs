@@ -1,6 +1,6 @@
-//! The other parties of a query, as the gateway sees them: authorities and nodes.
+//! The other parties of a query, as the gateway sees them: authorities, nodes and the clean room.
 
-use crate::error::{DoorError, PARTIAL_HINT};
+use crate::error::{BY_COUNCIL_HINT, DoorError, PARTIAL_HINT};
 use async_trait::async_trait;
 use datafusion::execution::SendableRecordBatchStream;
 use futures::stream::BoxStream;
@@ -19,6 +19,7 @@ use tonic::Code;
 pub(crate) enum Party {
     Authority(CouncilName),
     Node(PeerId),
+    CleanRoom(CouncilName),
 }
 
 impl fmt::Display for Party {
@@ -26,6 +27,7 @@ impl fmt::Display for Party {
         match self {
             Self::Authority(council) => write!(f, "the authority of `{council}`"),
             Self::Node(node) => write!(f, "department `{}` of `{}`", node.department, node.council),
+            Self::CleanRoom(council) => write!(f, "the clean room of `{council}`"),
         }
     }
 }
@@ -36,6 +38,9 @@ pub(crate) enum PartyError {
     /// It cannot be reached, or fell silent.
     #[error("{0} did not answer")]
     Away(Party),
+    /// So did one without whose part there is no answer, not even one that lacks it.
+    #[error("{0} did not answer")]
+    PartAway(Party),
     /// It said no, in words fit for the caller.
     #[error("{message}")]
     Refused {
@@ -65,6 +70,10 @@ impl From<PartyError> for DoorError {
                 who: who.to_string(),
                 hint: "",
             },
+            PartyError::PartAway(who) => Self::Away {
+                who: who.to_string(),
+                hint: BY_COUNCIL_HINT,
+            },
             PartyError::Refused { code, message, .. } => Self::Refused { code, message },
             PartyError::Failed(who) => Self::Refused {
                 code: Code::Internal,
@@ -73,6 +82,9 @@ impl From<PartyError> for DoorError {
         }
     }
 }
+
+/// What a party released, not decoded: the schema first, then batches.
+pub(crate) type Messages = BoxStream<'static, Result<ArrowMessage, PartyError>>;
 
 /// What the gateway asks of others. One is over the network; tests have their own.
 #[async_trait]
@@ -123,9 +135,13 @@ pub(crate) trait Backend: Send + Sync + fmt::Debug {
     ) -> Result<SendableRecordBatchStream, PartyError>;
 
     /// The same, not decoded: the schema first, then batches.
-    async fn relay(
+    async fn relay(&self, fragment: &Fragment, grant: Envelope) -> Result<Messages, PartyError>;
+
+    /// Has a clean room put together and release what nodes contribute, under a grant for each part in the order of the
+    /// parts: the schema first, then batches. Dropping the stream ends it there and at the nodes.
+    async fn release(
         &self,
         fragment: &Fragment,
-        grant: Envelope,
-    ) -> Result<BoxStream<'static, Result<ArrowMessage, PartyError>>, PartyError>;
+        grants: Vec<Envelope>,
+    ) -> Result<Messages, PartyError>;
 }

@@ -1,6 +1,7 @@
 //! `gateway.toml`.
 
-use guildhall_model::CouncilName;
+use guildhall_model::{CouncilName, DepartmentName, PeerId, Role, RoleName};
+use guildhall_plan::catalogue::CleanRoom;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -21,9 +22,27 @@ pub struct GatewayConfig {
     /// The councils whose products are offered.
     #[serde(rename = "council")]
     pub councils: Vec<CouncilConfig>,
+    /// The clean room that releases cells with parts at several owners; without one they are refused.
+    #[serde(default)]
+    pub clean_room: Option<CleanRoomConfig>,
     /// How much one gateway takes on.
     #[serde(default)]
     pub limits: Limits,
+}
+
+/// A council's clean room.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct CleanRoomConfig {
+    /// Its name at its council; `main` if it is not said.
+    #[serde(default)]
+    pub name: Option<RoleName>,
+    /// Whose it is; the default council's if it is not said. Other councils' authorities grant it parts of cells where
+    /// their policy says so.
+    #[serde(default)]
+    pub council: Option<CouncilName>,
+    /// `host:port` where it listens.
+    pub address: String,
 }
 
 /// One council and its authority.
@@ -169,6 +188,28 @@ impl GatewayConfig {
         Ok(config)
     }
 
+    /// Who the clean room is, and where.
+    pub(crate) fn clean_room(&self) -> Option<CleanRoom> {
+        let room = self.clean_room.as_ref()?;
+        let peer = PeerId {
+            council: self.council_of(room).clone(),
+            department: "council".parse::<DepartmentName>().ok()?,
+            role: Role::CleanRoom,
+            name: match &room.name {
+                Some(name) => name.clone(),
+                None => "main".parse().ok()?,
+            },
+        };
+        Some(CleanRoom {
+            peer,
+            address: room.address.clone(),
+        })
+    }
+
+    fn council_of<'a>(&'a self, room: &'a CleanRoomConfig) -> &'a CouncilName {
+        room.council.as_ref().unwrap_or(&self.default_council)
+    }
+
     fn check(&self) -> Result<(), String> {
         let names: Vec<_> = self.councils.iter().map(|c| &c.name).collect();
         if !names.contains(&&self.default_council) {
@@ -183,6 +224,14 @@ impl GatewayConfig {
             .find_map(|(i, n)| names[..i].contains(n).then_some(n))
         {
             return Err(format!("council `{twice}` is described twice"));
+        }
+        if let Some(room) = &self.clean_room {
+            let council = self.council_of(room);
+            if !names.contains(&council) {
+                return Err(format!(
+                    "`clean_room.council` is `{council}`, which no [[council]] describes"
+                ));
+            }
         }
         let limits = &self.limits;
         for (limit, value) in [
@@ -228,6 +277,28 @@ mod tests {
             GatewayConfig::parse("gateway.toml", &text),
             Err(ConfigError::Syntax { .. })
         ));
+    }
+
+    #[test]
+    fn a_clean_room_is_the_default_councils_and_called_main_if_nothing_else_is_said() {
+        let read = |more: &str| GatewayConfig::parse("gateway.toml", &format!("{TEXT}\n{more}"));
+        assert_eq!(read("").unwrap().clean_room(), None);
+        let room = read("[clean_room]\naddress = \"room:7470\"").unwrap();
+        let room = room.clean_room().unwrap();
+        assert_eq!(
+            room.peer.to_string(),
+            "spiffe://northmoor/council/clean-room/main"
+        );
+        assert_eq!(room.address, "room:7470");
+        let other = "[clean_room]\naddress = \"room:7470\"\nname = \"two\"\ncouncil = \"southsea\"";
+        let error = read(other).unwrap_err().to_string();
+        assert!(error.contains("`southsea`"), "{error}");
+        let second = "[[council]]\nname = \"southsea\"\nauthority = \"127.0.0.1:7001\"";
+        let room = read(&format!("{second}\n{other}")).unwrap();
+        assert_eq!(
+            room.clean_room().unwrap().peer.to_string(),
+            "spiffe://southsea/council/clean-room/two"
+        );
     }
 
     #[test]

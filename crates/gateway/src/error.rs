@@ -55,6 +55,10 @@ pub(crate) enum DoorError {
 pub(crate) const PARTIAL_HINT: &str =
     ", or accept an answer without it: SET guildhall.partial = on";
 
+/// Shown where cells have parts at several owners, so that none of these may be missing.
+pub(crate) const BY_COUNCIL_HINT: &str =
+    "; or group by council, so that each cell is one owner's and others can be answered without it";
+
 impl DoorError {
     pub(crate) fn invalid(message: impl Into<String>) -> Self {
         Self::Invalid(message.into())

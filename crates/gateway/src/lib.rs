@@ -11,11 +11,17 @@
 //! `guildhall.refusals` its own budgets, as the authorities have them, and late refusals, which are kept in memory, bounded,
 //! without a word of the statements.
 //!
+//! Cells with parts at several owners are put together and released by the one clean room that is configured, and are
+//! refused where none is. Such cells are never answered in part: without one owner's they would be other cells, and look
+//! the same. So if an owner's node or authority is away they fail, also under `SET guildhall.partial = on`; grouped by
+//! council, each cell is one owner's, and the others are answered.
+//!
 //! Does not promise: anything about what may leave a node. The gateway holds no key and no
 //! policy, and the nodes do not trust it; whoever runs one sees the statements and the released
 //! results that pass through it, and no more.
 
 mod backend;
+mod clean_room;
 mod config;
 mod credential;
 mod door;
@@ -40,6 +46,6 @@ mod tests;
 mod ticket;
 mod view;
 
-pub use config::{ConfigError, CouncilConfig, GatewayConfig, Limits};
+pub use config::{CleanRoomConfig, ConfigError, CouncilConfig, GatewayConfig, Limits};
 pub use seal::NoRandomness;
 pub use serve::{EnrolError, Running, StartError, enrol, start};

@@ -1,11 +1,11 @@
-//! The authorities and nodes, over mutual TLS.
+//! The authorities, nodes and the clean room, over mutual TLS.
 
-use crate::backend::{Backend, Party, PartyError};
+use crate::backend::{Backend, Messages, Party, PartyError};
+use crate::clean_room::CleanRoomClient;
 use async_trait::async_trait;
 use datafusion::error::DataFusionError;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
-use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt};
 use guildhall_client::{AuthorityClient, ClientError, NodeClient};
 use guildhall_identity::Dialer;
@@ -15,7 +15,6 @@ use guildhall_proto::authority::v1::{
     CatalogueRequest, CatalogueResponse, Credential, IssueGrantsRequest, ProductBudget,
 };
 use guildhall_proto::envelope::v1::Envelope;
-use guildhall_proto::node::v1::ArrowMessage;
 use guildhall_telemetry::error_chain;
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;
@@ -30,6 +29,7 @@ pub(crate) struct Net {
     dialer: Dialer,
     authorities: BTreeMap<CouncilName, AuthorityClient>,
     nodes: Mutex<HashMap<(PeerId, String), NodeClient>>,
+    clean_room: Option<CleanRoomClient>,
 }
 
 impl fmt::Debug for Net {
@@ -41,11 +41,16 @@ impl fmt::Debug for Net {
 }
 
 impl Net {
-    pub(crate) fn new(dialer: Dialer, authorities: BTreeMap<CouncilName, AuthorityClient>) -> Self {
+    pub(crate) fn new(
+        dialer: Dialer,
+        authorities: BTreeMap<CouncilName, AuthorityClient>,
+        clean_room: Option<CleanRoomClient>,
+    ) -> Self {
         Self {
             dialer,
             authorities,
             nodes: Mutex::default(),
+            clean_room,
         }
     }
 
@@ -153,11 +158,7 @@ impl Backend for Net {
         Ok(Box::pin(RecordBatchStreamAdapter::new(schema, batches)))
     }
 
-    async fn relay(
-        &self,
-        fragment: &Fragment,
-        grant: Envelope,
-    ) -> Result<BoxStream<'static, Result<ArrowMessage, PartyError>>, PartyError> {
+    async fn relay(&self, fragment: &Fragment, grant: Envelope) -> Result<Messages, PartyError> {
         let party = Party::Node(fragment.node.clone());
         let node = self.node(fragment)?.with_cell_status(fragment.cell_status);
         let messages = node
@@ -165,6 +166,18 @@ impl Backend for Net {
             .await
             .map_err(|e| told(&party, &e))?;
         Ok(messages.map_err(move |e| told(&party, &e)).boxed())
+    }
+
+    async fn release(
+        &self,
+        fragment: &Fragment,
+        grants: Vec<Envelope>,
+    ) -> Result<Messages, PartyError> {
+        let party = || Party::CleanRoom(fragment.node.council.clone());
+        // A plan names the one that is configured; it was made here.
+        let room = self.clean_room.as_ref().filter(|r| r.is(&fragment.node));
+        let room = room.ok_or_else(|| PartyError::Failed(party()))?;
+        room.release(fragment, grants).await
     }
 }
 
@@ -196,7 +209,7 @@ fn told(party: &Party, e: &ClientError) -> PartyError {
 }
 
 /// Whether a code says something about the question, rather than about whoever was asked.
-fn is_an_answer(code: Code) -> bool {
+pub(crate) fn is_an_answer(code: Code) -> bool {
     matches!(
         code,
         Code::InvalidArgument

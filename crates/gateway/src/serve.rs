@@ -1,9 +1,10 @@
 //! Starting and stopping a gateway.
 
+use crate::clean_room::CleanRoomClient;
 use crate::config::GatewayConfig;
 use crate::credential::Check;
 use crate::door::{Door, Inner};
-use crate::engine::Engine;
+use crate::engine::{Engine, Parties};
 use crate::net::Net;
 use crate::seal::{NoRandomness, Sealer};
 use crate::session::Sessions;
@@ -47,6 +48,13 @@ pub enum StartError {
         /// Why.
         #[source]
         source: ClientError,
+    },
+    /// The clean room's address cannot be used.
+    #[error("cannot call the clean room: `clean_room.address` is not `host:port`")]
+    CleanRoom {
+        /// Why.
+        #[source]
+        source: IdentityError,
     },
     /// The address cannot be listened on.
     #[error("cannot listen on `{address}`")]
@@ -181,9 +189,20 @@ pub async fn start(config: GatewayConfig, clock: SharedClock) -> Result<Running,
     learn_of(&config, &trust, &home).await;
 
     let councils: Vec<CouncilName> = authorities.keys().cloned().collect();
-    let net = Arc::new(Net::new(dialer.clone(), authorities));
+    let clean_room = config.clean_room();
+    let room = clean_room
+        .as_ref()
+        .map(|room| CleanRoomClient::new(&dialer, room))
+        .transpose()
+        .map_err(|source| StartError::CleanRoom { source })?;
+    let net = Arc::new(Net::new(dialer.clone(), authorities, room));
     let check = Check::new(net.clone(), &councils, trust.clone(), clock.clone());
-    let engine = Engine::new(net, councils, peer, config.limits, clock.clone());
+    let parties = Parties {
+        backend: net,
+        councils,
+        clean_room,
+    };
+    let engine = Engine::new(parties, peer, config.limits, clock.clone());
     let door = Door(Arc::new(Inner {
         check,
         engine: engine.clone(),

@@ -9,7 +9,7 @@ use futures::future::join_all;
 use guildhall_grant::Statement;
 use guildhall_grant::product::Product;
 use guildhall_model::{CouncilName, Digest, Purpose};
-use guildhall_plan::catalogue::{Catalogue, CatalogueTable, Offer, TableKind};
+use guildhall_plan::catalogue::{Catalogue, CatalogueTable, CleanRoom, Offer, TableKind};
 use guildhall_proto::authority::v1::{CatalogueEntry, CatalogueRequest, CatalogueResponse};
 use guildhall_proto::envelope::v1::Envelope;
 use prost::Message;
@@ -46,6 +46,7 @@ impl View {
     pub(crate) async fn fetch(
         backend: &dyn Backend,
         councils: &[CouncilName],
+        clean_room: Option<&CleanRoom>,
         caller: &Caller,
         purpose: &str,
     ) -> Result<Self, DoorError> {
@@ -65,7 +66,7 @@ impl View {
                 Err(PartyError::Refused { code, .. })
                     if *council != caller.principal.council && is_stranger(code) => {}
                 Err(e @ PartyError::Refused { .. }) => return Err(e.into()),
-                Err(PartyError::Away(_) | PartyError::Failed(_)) => {
+                Err(PartyError::Away(_) | PartyError::PartAway(_) | PartyError::Failed(_)) => {
                     away.insert(council.clone());
                 }
             }
@@ -75,7 +76,7 @@ impl View {
         let catalogue = Catalogue::new(offers(&answers), why.as_ref())
             .map_err(|e| DoorError::internal("read the catalogue", &e))?;
         Ok(Self {
-            catalogue: Arc::new(catalogue),
+            catalogue: Arc::new(catalogue.with_clean_room(clean_room.cloned())),
             version,
             away,
         })

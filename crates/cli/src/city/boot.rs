@@ -326,6 +326,7 @@ async fn start_gateway(
         listen,
         identity: data.join("gateway"),
         default_council: home.clone(),
+        clean_room: None,
         councils: file
             .councils
             .iter()

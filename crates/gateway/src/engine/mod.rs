@@ -28,6 +28,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use datafusion::common::ParamValues;
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use guildhall_model::{CouncilName, Digest, PeerId, Principal, Purpose, QueryId, SharedClock};
+use guildhall_plan::catalogue::CleanRoom;
 use guildhall_plan::guard::StatementLimits;
 use guildhall_plan::planner::{
     PlanError, PlanErrorKind, Planner, PlannerLimits, Prepared, QueryPlan,
@@ -47,10 +48,19 @@ const KEEP_PLANS: Duration = Duration::from_secs(600);
 #[derive(Debug, Clone)]
 pub(crate) struct Engine(Arc<Shared>);
 
+/// Whom questions are asked of.
+pub(crate) struct Parties {
+    pub(crate) backend: Arc<dyn Backend>,
+    pub(crate) councils: Vec<CouncilName>,
+    /// Where cells of several owners are released, if anywhere.
+    pub(crate) clean_room: Option<CleanRoom>,
+}
+
 struct Shared {
     backend: Arc<dyn Backend>,
     planner: Planner,
     councils: Vec<CouncilName>,
+    clean_room: Option<CleanRoom>,
     recipient: PeerId,
     limits: Limits,
     statement_limits: StatementLimits,
@@ -73,8 +83,7 @@ impl fmt::Debug for Shared {
 
 impl Engine {
     pub(crate) fn new(
-        backend: Arc<dyn Backend>,
-        councils: Vec<CouncilName>,
+        parties: Parties,
         recipient: PeerId,
         limits: Limits,
         clock: SharedClock,
@@ -83,10 +92,16 @@ impl Engine {
             deadline: Duration::from_secs(limits.plan_seconds.max(1)),
             ..PlannerLimits::default()
         });
+        let Parties {
+            backend,
+            councils,
+            clean_room,
+        } = parties;
         Self(Arc::new(Shared {
             backend,
             planner,
             councils,
+            clean_room,
             recipient,
             statement_limits: StatementLimits {
                 max_bytes: limits.statement_bytes,
@@ -267,7 +282,8 @@ impl Engine {
         if let Some(view) = self.0.views.get(&key).await {
             return Ok(view);
         }
-        let view = View::fetch(self.0.backend.as_ref(), &self.0.councils, caller, &key.1).await?;
+        let (backend, room) = (self.0.backend.as_ref(), self.0.clean_room.as_ref());
+        let view = View::fetch(backend, &self.0.councils, room, caller, &key.1).await?;
         let view = Arc::new(view);
         // One that lacks a council is not kept: the authority may be back for the next call.
         if view.away.is_empty() {
@@ -357,13 +373,9 @@ impl Engine {
             .view_for(call, question, wanted, &mut statement)
             .await?;
         let missing = Missing::default();
-        note(
-            &missing,
-            question
-                .touches(&view.away)
-                .into_iter()
-                .map(ToString::to_string),
-        );
+        let away = question.touches(&view.away);
+        note(&missing, away.iter().map(ToString::to_string));
+        let away = away.first().map(|council| (*council).clone());
         let asker = Asker {
             caller: call.caller.clone(),
             purpose: statement.purpose.parse().ok(),
@@ -377,6 +389,7 @@ impl Engine {
             engine: self.clone(),
             asker,
             missing,
+            away,
         };
         match &statement.parameters {
             None => {

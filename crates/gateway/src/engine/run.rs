@@ -2,6 +2,7 @@
 
 use super::question::{Parsed, question};
 use super::{Engine, mebibytes, plan_error};
+use crate::backend::{Party, PartyError};
 use crate::door::Answer;
 use crate::error::DoorError;
 use crate::granted::{Asker, Granted, Missing};
@@ -15,6 +16,7 @@ use arrow_flight::decode::FlightRecordBatchStream;
 use arrow_flight::error::FlightError;
 use datafusion::common::ParamValues;
 use futures::{FutureExt, StreamExt, TryStreamExt, stream};
+use guildhall_model::CouncilName;
 use guildhall_plan::planner::{ExecuteLimits, PlanError, QueryPlan};
 use guildhall_plan::remote::Fragment;
 use guildhall_proto::node::v1::ArrowMessage;
@@ -59,6 +61,8 @@ pub(super) struct Run {
     pub(super) engine: Engine,
     pub(super) asker: Asker,
     pub(super) missing: Missing,
+    /// A council whose products are not in the catalogue, since its authority is away, and may have been asked for.
+    pub(super) away: Option<CouncilName>,
 }
 
 impl Run {
@@ -112,7 +116,19 @@ impl Run {
         Ok(Granted::issue(backend, asker, fragments, self.missing.clone()).await?)
     }
 
+    /// Refuses cells of all councils while one of these is away: without its part they would be other cells.
+    fn is_whole(&self, plan: &QueryPlan) -> Result<(), DoorError> {
+        match &self.away {
+            Some(council) if plan.is_of_all() => {
+                let who = Party::Authority(council.clone());
+                Err(PartyError::PartAway(who).into())
+            }
+            _ => Ok(()),
+        }
+    }
+
     async fn execute(&self, plan: &QueryPlan) -> Result<Batches, DoorError> {
+        self.is_whole(plan)?;
         let limits = &self.engine.0.limits;
         let granted = Arc::new(self.granted(plan.fragments()).await?);
         let default = ExecuteLimits::default();

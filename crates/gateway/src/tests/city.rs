@@ -2,17 +2,19 @@
 
 use super::client::Client;
 use super::parties::{Parties, product};
-use crate::backend::Party;
+use crate::backend::{Backend, Party};
 use crate::config::Limits;
 use crate::credential::{Check, tests as credentials, token_text};
 use crate::door::{Door, Inner};
-use crate::engine::Engine;
+use crate::engine::{self, Engine};
 use crate::seal::Sealer;
 use crate::serve::service;
 use crate::session::Sessions;
 use arrow_flight::flight_service_client::FlightServiceClient;
 use futures::StreamExt;
+use guildhall_identity::TrustStore;
 use guildhall_model::MockClock;
+use guildhall_plan::catalogue::CleanRoom;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -42,11 +44,28 @@ impl City {
         let (key, trust) = credentials::council();
         let clock = MockClock::at(credentials::now());
         let parties = Arc::new(Parties::new(key, clock.clone()));
+        Self::over(parties.clone(), parties, trust, clock, limits, None).await
+    }
+
+    /// The same over a backend that answers some of it otherwise than `parties`, perhaps with a clean room.
+    pub(super) async fn over(
+        parties: Arc<Parties>,
+        backend: Arc<dyn Backend>,
+        trust: TrustStore,
+        clock: Arc<MockClock>,
+        limits: Limits,
+        clean_room: Option<CleanRoom>,
+    ) -> Self {
         let councils = COUNCILS.map(|c| c.parse().unwrap()).to_vec();
+        let asked = engine::Parties {
+            backend: backend.clone(),
+            councils: councils.clone(),
+            clean_room,
+        };
         let recipient = "spiffe://northmoor/council/gateway/door-1".parse().unwrap();
         let inner = Inner {
-            check: Check::new(parties.clone(), &councils, trust, clock.clone()),
-            engine: Engine::new(parties.clone(), councils, recipient, limits, clock.clone()),
+            check: Check::new(backend, &councils, trust, clock.clone()),
+            engine: Engine::new(asked, recipient, limits, clock.clone()),
             sealer: Sealer::new().unwrap(),
             sessions: Sessions::new(100, Duration::from_secs(60)),
             clock: clock.clone(),

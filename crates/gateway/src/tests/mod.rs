@@ -5,6 +5,7 @@ mod client;
 mod credentials;
 mod federation;
 mod handles;
+mod joint;
 mod own;
 mod parties;
 mod sessions;

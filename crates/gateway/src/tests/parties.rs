@@ -1,7 +1,7 @@
 //! Two councils with a department each, answered from memory.
 
 use super::city::PASSWORD;
-use crate::backend::{Backend, Party, PartyError};
+use crate::backend::{Backend, Messages, Party, PartyError};
 use crate::credential::tests as credentials;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use async_trait::async_trait;
@@ -13,7 +13,6 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{DataFrame, SessionContext};
-use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use guildhall_client::arrow_message::ArrowEncoder;
 use guildhall_grant::product::{Column, Product};
@@ -27,7 +26,6 @@ use guildhall_proto::authority::v1::{
     ProductBudget,
 };
 use guildhall_proto::envelope::v1::Envelope;
-use guildhall_proto::node::v1::ArrowMessage;
 use prost::Message;
 use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -45,7 +43,7 @@ fn rows(council: &str) -> RecordBatch {
         .unwrap()
 }
 
-pub(super) fn product(council: &str) -> Product {
+pub(super) pub(super) fn product(council: &str) -> Product {
     let column = |name: &str| Column {
         name: name.parse().unwrap(),
         class: ColumnClass::Open,
@@ -120,7 +118,7 @@ impl Parties {
         name.clone_into(&mut self.certified.lock().unwrap());
     }
 
-    fn here(&self, party: Party) -> Result<(), PartyError> {
+    pub(super) fn here(&self, party: Party) -> Result<(), PartyError> {
         if self.away.lock().unwrap().contains(&party) {
             Err(PartyError::Away(party))
         } else {
@@ -300,17 +298,23 @@ impl Backend for Parties {
         self.execute(fragment).await
     }
 
-    async fn relay(
-        &self,
-        fragment: &Fragment,
-        _: Envelope,
-    ) -> Result<BoxStream<'static, Result<ArrowMessage, PartyError>>, PartyError> {
-        let batches = self.execute(fragment).await?;
-        let mut encoder = ArrowEncoder::default();
-        let schema = encoder.schema(&batches.schema());
-        let messages = batches
-            .map(move |b| stream::iter(encoder.batch(&b.unwrap()).unwrap().into_iter().map(Ok)))
-            .flatten();
-        Ok(stream::iter([Ok(schema)]).chain(messages).boxed())
+    async fn relay(&self, fragment: &Fragment, _: Envelope) -> Result<Messages, PartyError> {
+        Ok(messages(self.execute(fragment).await?))
     }
+
+    async fn release(&self, fragment: &Fragment, _: Vec<Envelope>) -> Result<Messages, PartyError> {
+        Err(PartyError::Away(Party::CleanRoom(
+            fragment.node.council.clone(),
+        )))
+    }
+}
+
+/// Batches as a party sends them.
+pub(super) fn messages(batches: SendableRecordBatchStream) -> Messages {
+    let mut encoder = ArrowEncoder::default();
+    let schema = encoder.schema(&batches.schema());
+    let messages = batches
+        .map(move |b| stream::iter(encoder.batch(&b.unwrap()).unwrap().into_iter().map(Ok)))
+        .flatten();
+    stream::iter([Ok(schema)]).chain(messages).boxed()
 }

@@ -48,8 +48,8 @@ pub(super) fn branch(
 
 /// Where the cells of these owners may be put together, or why not.
 ///
-/// Invariant: nothing is asked of anybody unless every product says that its units are nobody else's, and no owner has
-/// two parts of a cell.
+/// Invariant: nothing is asked of anybody unless these are all the products that each of them is released together with,
+/// and no owner has two parts of a cell.
 fn may_join<'a>(leaves: &[&Leaf], room: Option<&'a CleanRoom>) -> Result<&'a CleanRoom, Refusal> {
     let products = || leaves.iter().map(|l| &l.product.product);
     if products().any(|p| p.class != ReleaseClass::Aggregate) {
@@ -60,11 +60,19 @@ fn may_join<'a>(leaves: &[&Leaf], room: Option<&'a CleanRoom>) -> Result<&'a Cle
             "that have to be released together, and no clean room is configured at this gateway";
         return Err(refused(leaves, why));
     };
-    if let Some(product) = products().find(|p| !p.distinct_units) {
-        let why = format!(
-            "and `{}` does not say that none of its units is another owner's",
-            product.product_ref()
-        );
+    let all: BTreeSet<_> = products().map(|p| p.product_ref()).collect();
+    let apart = |p: &&Product| {
+        let mut owners = p.joint_with.clone();
+        owners.insert(p.product_ref());
+        owners != all
+    };
+    if let Some(product) = products().find(apart) {
+        let with: Vec<String> = product.joint_with.iter().map(|p| format!("`{p}`")).collect();
+        let with = match with.as_slice() {
+            [] => "any other".to_owned(),
+            all => format!("others than {}, all of them", all.join(", ")),
+        };
+        let why = format!("and `{}` is not released together with {with}", product.product_ref());
         return Err(refused(leaves, &why));
     }
     let templates: BTreeSet<_> = products().map(|p| &p.conforms_to).collect();

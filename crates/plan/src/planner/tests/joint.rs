@@ -11,18 +11,39 @@ const ROOM: &str = "spiffe://northmoor/council/clean-room/main";
 const BY_WARD: &str = "select ward, count(*) as n, sum(paid) as s, count(distinct vehicle) as v \
                        from city.parking.sessions group by ward order by ward";
 
-/// Sessions of a council, whose cars are nobody else's.
+/// Sessions of a council, released together with nobody's yet.
 fn of(council: &str, rows: i64, minimum: u32) -> Given {
     let name = format!("{council}.parking.sessions");
     let mut given = Given::open(&name, sessions(rows))
         .conforming("sessions")
         .private("vehicle", &["ward"], &["paid"]);
     given.product.minimum_group = minimum;
-    given.product.distinct_units = true;
     given
 }
 
+/// All of which that are released as cells are released together.
 fn with_room(given: Vec<Given>) -> City {
+    let cells = |g: &&Given| g.product.class == ReleaseClass::Aggregate;
+    let all: Vec<String> = given.iter().filter(cells).map(|g| g.product.council.to_string()).collect();
+    let all: Vec<&str> = all.iter().map(String::as_str).collect();
+    with_room_for(given, &all)
+}
+
+/// The cells of these councils are released together.
+fn with_room_for(mut given: Vec<Given>, councils: &[&str]) -> City {
+    let of_them = |g: &&mut Given| councils.contains(&g.product.council.as_str());
+    let names = given.iter_mut().filter(of_them).map(|g| g.product.product_ref());
+    let all: std::collections::BTreeSet<_> = names.collect();
+    for given in given.iter_mut().filter(of_them) {
+        if given.product.class == ReleaseClass::Aggregate {
+            given.product.joint_with = all.clone();
+            given.product.joint_with.remove(&given.product.product_ref());
+        }
+    }
+    joined_over(given)
+}
+
+fn joined_over(given: Vec<Given>) -> City {
     let city = City::of(given);
     let room = CleanRoom {
         peer: ROOM.parse().unwrap(),
@@ -41,9 +62,11 @@ fn city() -> City {
 
 /// Northmoor's as it is, and southmere's after `change`.
 fn unlike(change: impl FnOnce(&mut Product)) -> City {
-    let mut other = of("southmere", 300, 10);
+    let (mut one, mut other) = (of("northmoor", 600, 10), of("southmere", 300, 10));
+    one.product.joint_with = [other.product.product_ref()].into();
+    other.product.joint_with = [one.product.product_ref()].into();
     change(&mut other.product);
-    with_room(vec![of("northmoor", 600, 10), other])
+    joined_over(vec![one, other])
 }
 
 /// A clean room without rules, over the nodes of a city: it adds up what they give, key by key.
@@ -234,6 +257,12 @@ async fn constants_among_the_keys_are_put_in_here_and_tell_apart_whom_they_can()
     ]);
     let same = "select 'all' as area, ward, count(*) as n from city.parking.sessions group by 1, 2 order by 2 limit 1";
     assert_eq!(ask(&city, same).await, ["all | W0 | 330"]);
+    let given = vec![
+        of("ashford", 90, 10),
+        of("northmoor", 600, 10),
+        of("southmere", 300, 12),
+    ];
+    let city = with_room_for(given, &["northmoor", "southmere"]);
     let apart = "select case when council = 'ashford' then 'inland' else 'coast' end as area, count(*) as n \
                  from city.parking.sessions group by 1 order by 1";
     let plan = city.plan(apart).await.unwrap();
@@ -268,13 +297,28 @@ async fn without_a_clean_room_nobody_is_asked_for_a_part() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn units_that_may_be_another_owners_too_are_not_put_together() {
-    let city = unlike(|p| p.distinct_units = false);
+async fn owners_that_are_not_all_of_those_who_release_together_are_not_put_together() {
+    let city = unlike(|p| p.joint_with.clear());
     let told = reason(&city, BY_WARD).await;
     assert!(
-        told.contains("`southmere.parking.sessions` does not say"),
+        told.contains("`northmoor.parking.sessions` is not released together with")
+            || told.contains("`southmere.parking.sessions` is not released together with any other"),
         "{told}"
     );
+    // Two releases that differ by an owner would tell of that one.
+    let three = || {
+        vec![
+            of("ashford", 90, 10),
+            of("northmoor", 600, 10),
+            of("southmere", 300, 12),
+        ]
+    };
+    let some = "select ward, count(*) as n from city.parking.sessions where council in ('northmoor', 'southmere') group by ward";
+    let told = reason(&with_room(three()), some).await;
+    assert!(told.contains("`ashford.parking.sessions`"), "{told}");
+    let pair = with_room_for(three(), &["northmoor", "southmere"]);
+    assert!(reason(&pair, BY_WARD).await.contains("`ashford.parking.sessions` is not"));
+    assert_eq!(ask(&pair, some).await.len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
