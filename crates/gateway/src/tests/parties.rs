@@ -43,7 +43,7 @@ fn rows(council: &str) -> RecordBatch {
         .unwrap()
 }
 
-pub(super) pub(super) fn product(council: &str) -> Product {
+pub(super) fn product(council: &str) -> Product {
     let column = |name: &str| Column {
         name: name.parse().unwrap(),
         class: ColumnClass::Open,

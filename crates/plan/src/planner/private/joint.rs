@@ -67,12 +67,19 @@ fn may_join<'a>(leaves: &[&Leaf], room: Option<&'a CleanRoom>) -> Result<&'a Cle
         owners != all
     };
     if let Some(product) = products().find(apart) {
-        let with: Vec<String> = product.joint_with.iter().map(|p| format!("`{p}`")).collect();
+        let with: Vec<String> = product
+            .joint_with
+            .iter()
+            .map(|p| format!("`{p}`"))
+            .collect();
         let with = match with.as_slice() {
             [] => "any other".to_owned(),
             all => format!("others than {}, all of them", all.join(", ")),
         };
-        let why = format!("and `{}` is not released together with {with}", product.product_ref());
+        let why = format!(
+            "and `{}` is not released together with {with}",
+            product.product_ref()
+        );
         return Err(refused(leaves, &why));
     }
     let templates: BTreeSet<_> = products().map(|p| &p.conforms_to).collect();

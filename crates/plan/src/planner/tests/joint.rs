@@ -24,7 +24,11 @@ fn of(council: &str, rows: i64, minimum: u32) -> Given {
 /// All of which that are released as cells are released together.
 fn with_room(given: Vec<Given>) -> City {
     let cells = |g: &&Given| g.product.class == ReleaseClass::Aggregate;
-    let all: Vec<String> = given.iter().filter(cells).map(|g| g.product.council.to_string()).collect();
+    let all: Vec<String> = given
+        .iter()
+        .filter(cells)
+        .map(|g| g.product.council.to_string())
+        .collect();
     let all: Vec<&str> = all.iter().map(String::as_str).collect();
     with_room_for(given, &all)
 }
@@ -32,12 +36,18 @@ fn with_room(given: Vec<Given>) -> City {
 /// The cells of these councils are released together.
 fn with_room_for(mut given: Vec<Given>, councils: &[&str]) -> City {
     let of_them = |g: &&mut Given| councils.contains(&g.product.council.as_str());
-    let names = given.iter_mut().filter(of_them).map(|g| g.product.product_ref());
+    let names = given
+        .iter_mut()
+        .filter(of_them)
+        .map(|g| g.product.product_ref());
     let all: std::collections::BTreeSet<_> = names.collect();
     for given in given.iter_mut().filter(of_them) {
         if given.product.class == ReleaseClass::Aggregate {
             given.product.joint_with = all.clone();
-            given.product.joint_with.remove(&given.product.product_ref());
+            given
+                .product
+                .joint_with
+                .remove(&given.product.product_ref());
         }
     }
     joined_over(given)
@@ -302,7 +312,8 @@ async fn owners_that_are_not_all_of_those_who_release_together_are_not_put_toget
     let told = reason(&city, BY_WARD).await;
     assert!(
         told.contains("`northmoor.parking.sessions` is not released together with")
-            || told.contains("`southmere.parking.sessions` is not released together with any other"),
+            || told
+                .contains("`southmere.parking.sessions` is not released together with any other"),
         "{told}"
     );
     // Two releases that differ by an owner would tell of that one.
@@ -317,7 +328,11 @@ async fn owners_that_are_not_all_of_those_who_release_together_are_not_put_toget
     let told = reason(&with_room(three()), some).await;
     assert!(told.contains("`ashford.parking.sessions`"), "{told}");
     let pair = with_room_for(three(), &["northmoor", "southmere"]);
-    assert!(reason(&pair, BY_WARD).await.contains("`ashford.parking.sessions` is not"));
+    assert!(
+        reason(&pair, BY_WARD)
+            .await
+            .contains("`ashford.parking.sessions` is not")
+    );
     assert_eq!(ask(&pair, some).await.len(), 3);
 }
 
