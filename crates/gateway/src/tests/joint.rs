@@ -6,9 +6,12 @@ use super::parties::{Parties, messages, product};
 use crate::backend::{Backend, Messages, Party, PartyError};
 use crate::config::Limits;
 use crate::credential::tests as credentials;
+use crate::granted::{Asker, Granted, Missing};
+use crate::refusals::Refusals;
 use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::Int64Type;
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::memory::MemoryStream;
 use futures::{StreamExt as _, stream};
@@ -18,7 +21,7 @@ use guildhall_model::{
     ColumnClass, CouncilName, FragmentDigest, MockClock, OutputClass, Purpose, ReleaseClass,
 };
 use guildhall_plan::catalogue::CleanRoom;
-use guildhall_plan::remote::Fragment;
+use guildhall_plan::remote::{Fragment, Mode};
 use guildhall_proto::authority::v1::{
     CatalogueEntry, CatalogueRequest, CatalogueResponse, Credential, FragmentWanted,
     IssueGrantsRequest, ProductBudget,
@@ -353,6 +356,56 @@ async fn leave_for_whole_cells_is_not_taken_for_leave_for_parts_of_them() {
         ran.as_slice(),
         [FragmentDigest::from_bytes(&part.fragment_digest).unwrap()]
     );
+}
+
+fn asker() -> Asker {
+    Asker {
+        caller: credentials::caller("ana", &["planning"]),
+        purpose: "planning".parse().ok(),
+        query: "q-1".parse().unwrap(),
+        recipient: GATEWAY.parse().unwrap(),
+        partial: false,
+        councils: vec![],
+        refusals: Refusals::default(),
+    }
+}
+
+#[tokio::test]
+async fn the_order_in_which_parts_and_whole_cells_are_asked_for_mixes_no_grants() {
+    let (_, town) = start(Some(ROOM)).await;
+    let part = |council: &str| Fragment {
+        node: product(council).node,
+        address: "127.0.0.1:1".to_owned(),
+        bytes: Bytes::from(council.to_owned()),
+        digest: FragmentDigest::of(council.as_bytes()),
+        products: vec![],
+        output: OutputClass::PartialCells,
+        mode: Mode::Joint,
+        cell_status: false,
+        recipient: Some(ROOM.parse().unwrap()),
+        parts: vec![],
+    };
+    let own = Fragment {
+        output: OutputClass::ReleasedCells,
+        mode: Mode::Local,
+        recipient: None,
+        ..part("northmoor")
+    };
+    let joint = Fragment {
+        node: ROOM.parse().unwrap(),
+        mode: Mode::Joint,
+        parts: COUNCILS.map(part).into(),
+        ..own.clone()
+    };
+    let asked = [joint.clone(), own.clone()];
+    for order in [[&joint, &own], [&own, &joint]] {
+        let granted = Granted::issue(town.clone(), asker(), &asked, Missing::default()).await;
+        let granted = granted.unwrap();
+        for fragment in order {
+            assert!(granted.relay(fragment).await.is_ok());
+        }
+    }
+    assert_eq!(town.released().len(), 2);
 }
 
 #[tokio::test]
