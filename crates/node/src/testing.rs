@@ -3,10 +3,12 @@
 
 mod authority;
 mod gateway;
+mod leisure;
 mod parking;
 
 pub(crate) use authority::FakeAuthority;
 pub(crate) use gateway::table;
+pub(crate) use leisure::{dimension, swims};
 pub(crate) use parking::{CAR_PARKS, PLACES, SESSIONS_DATA, sessions};
 
 use crate::audit::Log;
@@ -138,21 +140,28 @@ impl TestNode {
         importer.run(&spec, Mode::Replace, &|_| {}).await
     }
 
-    pub(crate) async fn publish(&mut self, text: &str) -> Result<Published, PublishError> {
-        let file = self.folder.path().join("product.toml");
-        std::fs::write(&file, text).unwrap();
+    fn datasets_now(&self) -> (Datasets, SharedClock) {
         let datasets = datasets(self.folder.path(), &self.signer, &self.authority);
-        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
-        let publisher = Publisher {
+        (datasets, Arc::clone(&self.clock) as SharedClock)
+    }
+
+    fn publisher<'a>(&'a self, datasets: &'a Datasets, clock: &'a SharedClock) -> Publisher<'a> {
+        Publisher {
             node: NODE.parse().unwrap(),
             folder: self.folder.path().join("products"),
             signer: &self.signer,
             authority: self.authority.as_ref(),
-            datasets: &datasets,
+            datasets,
             log: &self.runner.log,
-            clock: &clock,
-        };
-        let published = publisher.publish(&file).await?;
+            clock,
+        }
+    }
+
+    pub(crate) async fn publish(&mut self, text: &str) -> Result<Published, PublishError> {
+        let file = self.folder.path().join("product.toml");
+        std::fs::write(&file, text).unwrap();
+        let (datasets, clock) = self.datasets_now();
+        let published = self.publisher(&datasets, &clock).publish(&file).await?;
         self.products.insert(
             published.product.name.to_string(),
             published.product.clone(),
@@ -177,18 +186,9 @@ impl TestNode {
     ) -> Result<Checked, CheckError> {
         let file = self.folder.path().join("draft.toml");
         std::fs::write(&file, text).unwrap();
-        let datasets = datasets(self.folder.path(), &self.signer, &self.authority);
-        let clock: SharedClock = Arc::clone(&self.clock) as SharedClock;
+        let (datasets, clock) = self.datasets_now();
         let checker = Checker {
-            publisher: Publisher {
-                node: NODE.parse().unwrap(),
-                folder: self.folder.path().join("products"),
-                signer: &self.signer,
-                authority: self.authority.as_ref(),
-                datasets: &datasets,
-                log: &self.runner.log,
-                clock: &clock,
-            },
+            publisher: self.publisher(&datasets, &clock),
             authority: lender.unwrap_or(&self.authority),
             secret: &self.runner.secret,
             engine: &self.runner.engine,

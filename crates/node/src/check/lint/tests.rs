@@ -2,56 +2,23 @@
 
 use super::*;
 use crate::check::{ColumnSurvey, StatisticSurvey};
-use guildhall_grant::product::{Column, Dimension, RollUp, RollUpKind};
-use guildhall_model::{Digest, ReleaseClass};
-use std::collections::{BTreeMap, BTreeSet};
+use crate::testing::{dimension, swims};
+use guildhall_grant::product::{RollUp, RollUpKind};
+use guildhall_model::ReleaseClass;
+use std::collections::BTreeMap;
 
 /// Swims by pool, ward and day.
 fn product() -> Product {
-    let column = |name: &str, class| Column {
-        name: name.parse().unwrap(),
-        class,
-        doc: String::new(),
-        reads: BTreeSet::new(),
-    };
-    let dimension = |name: &str| Dimension {
-        column: name.parse().unwrap(),
-        roll_ups: vec![],
-        values: vec![],
-        within: None,
-    };
+    let columns = [
+        ("member", ColumnClass::Identifier),
+        ("pool", ColumnClass::Quasi),
+        ("ward", ColumnClass::Quasi),
+        ("day", ColumnClass::Quasi),
+        ("pence", ColumnClass::Measure),
+    ];
     Product {
-        council: "northmoor".parse().unwrap(),
-        department: "leisure".parse().unwrap(),
-        name: "swims".parse().unwrap(),
-        version: 1,
-        doc: String::new(),
-        class: ReleaseClass::Aggregate,
-        purposes: BTreeSet::new(),
-        conforms_to: None,
-        unit: Some("member".parse().unwrap()),
-        minimum_group: 10,
-        max_rows_per_unit: 5,
-        columns: vec![
-            column("member", ColumnClass::Identifier),
-            column("pool", ColumnClass::Quasi),
-            column("ward", ColumnClass::Quasi),
-            column("day", ColumnClass::Quasi),
-            column("pence", ColumnClass::Measure),
-        ],
-        dimensions: vec![dimension("pool"), dimension("ward"), dimension("day")],
-        measures: vec![Measure {
-            column: "pence".parse().unwrap(),
-            lower: 0.0,
-            upper: 5000.0,
-        }],
-        arrow_schema: vec![],
-        definition: Digest::of(b"swims"),
-        row_count: None,
-        always_reads: BTreeSet::new(),
-        node: "spiffe://northmoor/leisure/node/leisure-1".parse().unwrap(),
-        budgets: vec![],
-        joint_with: std::collections::BTreeSet::new(),
+        dimensions: ["pool", "ward", "day"].map(dimension).into(),
+        ..swims(&columns)
     }
 }
 

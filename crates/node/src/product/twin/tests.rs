@@ -1,10 +1,10 @@
 //! What twins are made of.
 
 use super::*;
+use crate::testing::{dimension, swims};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Int64Type, TimeUnit, TimestampMicrosecondType};
-use guildhall_grant::product::{Column, RollUp};
-use guildhall_model::{Digest, ReleaseClass};
+use guildhall_grant::product::RollUp;
 use std::collections::{BTreeMap, BTreeSet};
 
 fn schema() -> SchemaRef {
@@ -23,7 +23,7 @@ fn schema() -> SchemaRef {
 }
 
 fn product() -> Product {
-    let classes = [
+    let columns = [
         ("member", ColumnClass::Identifier),
         ("pool", ColumnClass::Quasi),
         ("ward", ColumnClass::Quasi),
@@ -34,55 +34,17 @@ fn product() -> Product {
         ("note", ColumnClass::Secret),
         ("born", ColumnClass::Quasi),
     ];
-    let columns = classes.map(|(name, class)| Column {
-        name: name.parse().unwrap(),
-        class,
-        doc: String::new(),
-        reads: BTreeSet::new(),
-    });
-    let dimension = |name: &str, values: &[&str], within: Option<&str>| Dimension {
-        column: name.parse().unwrap(),
-        roll_ups: vec![],
-        values: values.iter().map(|v| (*v).to_owned()).collect(),
-        within: within.map(|w| w.parse().unwrap()),
-    };
-    let mut day = dimension("day", &[], None);
+    let [mut pool, ward, mut day, mut lane] = ["pool", "ward", "day", "lane"].map(dimension);
+    pool.within = Some("ward".parse().unwrap());
     day.roll_ups = vec![RollUp {
         name: "month".to_owned(),
         kind: RollUpKind::DateTrunc("month".to_owned()),
     }];
-    Product {
-        council: "northmoor".parse().unwrap(),
-        department: "leisure".parse().unwrap(),
-        name: "swims".parse().unwrap(),
-        version: 1,
-        doc: String::new(),
-        class: ReleaseClass::Aggregate,
-        purposes: BTreeSet::new(),
-        conforms_to: None,
-        unit: Some("member".parse().unwrap()),
-        minimum_group: 10,
-        max_rows_per_unit: 5,
-        columns: columns.into(),
-        dimensions: vec![
-            dimension("pool", &[], Some("ward")),
-            dimension("ward", &[], None),
-            day,
-            dimension("lane", &["1", "2", "7"], None),
-        ],
-        measures: vec![Measure {
-            column: "pence".parse().unwrap(),
-            lower: -100.0,
-            upper: 5000.0,
-        }],
-        arrow_schema: vec![],
-        definition: Digest::of(b"swims"),
-        row_count: None,
-        always_reads: BTreeSet::new(),
-        node: "spiffe://northmoor/leisure/node/leisure-1".parse().unwrap(),
-        budgets: vec![],
-        joint_with: std::collections::BTreeSet::new(),
-    }
+    lane.values = ["1", "2", "7"].map(str::to_owned).into();
+    let mut product = swims(&columns);
+    product.dimensions = vec![pool, ward, day, lane];
+    product.measures[0].lower = -100.0;
+    product
 }
 
 fn twin(product: &Product) -> RecordBatch {
