@@ -25,6 +25,7 @@ use guildhall_plan::adhoc::{AdHocQuery, Lane, lane};
 use guildhall_plan::cube::{CubeQuery, Refusal};
 use guildhall_plan::profile::{self, FragmentLimits, ProductRead, ProfileError};
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 use tonic::Status;
 
@@ -108,8 +109,7 @@ impl AdmissionError {
     }
 }
 
-/// What a fragment may be run as.
-#[derive(Debug)]
+/// What a fragment may be run as. `Debug` shows no literal.
 pub(crate) enum Shape {
     /// Rows of products that release rows.
     Rows(LogicalPlan),
@@ -117,6 +117,20 @@ pub(crate) enum Shape {
     Cells(CubeQuery),
     /// Cells of one product that are charged to a budget. Nor is the gateway's plan kept here.
     AdHoc(AdHocQuery),
+}
+
+impl fmt::Debug for Shape {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            // A plan prints its literals, and names columns after them.
+            Self::Rows(plan) => f
+                .debug_struct("Rows")
+                .field("columns", &plan.schema().fields().len())
+                .finish_non_exhaustive(),
+            Self::Cells(query) => f.debug_tuple("Cells").field(query).finish(),
+            Self::AdHoc(query) => f.debug_tuple("AdHoc").field(query).finish(),
+        }
+    }
 }
 
 /// A fragment that its grant covers and its products allow.

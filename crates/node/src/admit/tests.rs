@@ -378,3 +378,25 @@ async fn a_product_file_that_was_altered_on_disk_is_not_served() {
     let (code, text) = refused(node.rows(ROWS).await);
     assert_eq!(code, Code::Internal, "{text}");
 }
+
+#[tokio::test]
+async fn what_a_fragment_may_be_run_as_prints_no_literal() {
+    let node = TestNode::parking().await;
+    let sql = "SELECT ward = 'Jane Doe', spaces + 4711 FROM northmoor.parking.places WHERE ward <> 'Jane Doe'";
+    let rows = super::Shape::Rows(node.plan(sql).await);
+    assert_eq!(format!("{rows:?}"), "Rows { columns: 2, .. }");
+    let plan = node.plan("SELECT ward, count(*) AS n FROM northmoor.parking.sessions WHERE ward = 'Jane Doe' GROUP BY ward").await;
+    let LogicalPlan::Projection(projection) = &plan else {
+        panic!("{plan:?}");
+    };
+    let product = node.product("sessions");
+    let cells = match guildhall_plan::adhoc::lane(&projection.input, product, None).unwrap() {
+        guildhall_plan::adhoc::Lane::Cube(query) => super::Shape::Cells(query),
+        guildhall_plan::adhoc::Lane::AdHoc(query) => super::Shape::AdHoc(query),
+    };
+    let printed = format!("{cells:?}");
+    assert!(
+        printed.contains("ward") && !printed.contains("Jane"),
+        "{printed}"
+    );
+}
