@@ -6,6 +6,9 @@
 //! leaves has passed disclosure control. The order is fixed by types, see [`mod@run`]. Every decision is in the
 //! node's own chained log before anything leaves.
 //!
+//! An answer of cells, and the word that there is none, leaves at the end of a bucket of time, so that how long it
+//! took says little of what was found; what of it can be seen is said in `run/pace.rs`.
+//!
 //! Does not promise: that an administrator of the running machine reads nothing from its memory; that what a
 //! department loads is true; that answers to two products, put together outside, say no more than each.
 

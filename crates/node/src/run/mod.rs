@@ -21,6 +21,7 @@ mod facts;
 mod functions;
 mod guarded;
 mod lend;
+mod pace;
 mod patterns;
 mod planned;
 mod stream;
@@ -41,7 +42,7 @@ use crate::authority::Authority;
 use crate::engine::Engine;
 use crate::error::{Privacy, RunError};
 use crate::product::{Products, Served, ShelfError, scans};
-use datafusion::physical_plan::execute_stream;
+use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
 use guildhall_disclosure::{Gate, NoiseSecret, Rule};
 use guildhall_grant::product::DEVELOPMENT;
@@ -49,6 +50,7 @@ use guildhall_model::{Digest, OutputClass, PeerId, Role, SharedClock};
 use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
 use guildhall_proto::authority::v1::DebitRequest;
 use guildhall_proto::node::v1::RunRequest;
+use pace::Pace;
 use planned::{Planned, PlannedWork, Source};
 use std::sync::Arc;
 use std::time::Duration;
@@ -307,6 +309,7 @@ impl Runner {
             made_up,
         } = keyed;
         let (fragment, longest) = (grant.fragment, self.longest);
+        let pace = Pace::begin(longest);
         let (rows, gate, privacy) = match work {
             PlannedWork::Rows(plan) => {
                 let (physical, context) = self.engine.physical(&plan).await?;
@@ -319,16 +322,17 @@ impl Runner {
                     cells: Box::pin(cells.found(self.engine.clone())),
                     fragment,
                     longest,
+                    pace,
                     turn,
                     made_up,
                 };
                 return Ok(whole.start());
             }
-            PlannedWork::AdHoc(work) => {
-                let (physical, context) = self.engine.physical(&work.plan).await?;
-                let gate = Gate::new(Rule::AdHoc(work.rule), physical.schema())?;
-                (execute_stream(physical, context)?, gate, Privacy::Cells)
-            }
+            PlannedWork::AdHoc(work) => match self.start_ad_hoc(*work).await {
+                Ok((rows, gate)) => (rows, gate, Privacy::Cells),
+                // The plan is made over tables that can be read.
+                Err(error) => return pace.keep(async { Err(error) }).await,
+            },
         };
         let work = stream::Work {
             rows,
@@ -336,10 +340,20 @@ impl Runner {
             privacy,
             fragment,
             longest,
+            pace,
             turn,
             made_up,
         };
         Ok(work.start())
+    }
+
+    async fn start_ad_hoc(
+        &self,
+        work: adhoc::PlannedAdHoc,
+    ) -> Result<(SendableRecordBatchStream, Gate), RunError> {
+        let (physical, context) = self.engine.physical(&work.plan).await?;
+        let gate = Gate::new(Rule::AdHoc(work.rule), physical.schema())?;
+        Ok((execute_stream(physical, context)?, gate))
     }
 
     fn refused(

@@ -3,7 +3,11 @@
 //! The plan runs in one task, the gate and the writing of messages in another, so that both of two cores have
 //! work. Between them and to the caller are bounded channels: a slow reader slows the scan. Whoever drops the
 //! answer stops both tasks at once, and with them the engine's own.
+//!
+//! Cells leave together, and with them the word that they cannot: at a [`Pace`] of their own, and ahead of them nothing
+//! but their shape, which says nothing of the data.
 
+use super::pace::Pace;
 use crate::error::{Privacy, RunError};
 use crate::wire::Encoder;
 use arrow::array::RecordBatch;
@@ -74,6 +78,7 @@ pub(crate) struct Work {
     pub(crate) privacy: Privacy,
     pub(crate) fragment: Digest,
     pub(crate) longest: Duration,
+    pub(crate) pace: Pace,
     pub(crate) turn: Turn,
     /// Whether the rows are a twin's, which the answer then says.
     pub(crate) made_up: bool,
@@ -88,6 +93,7 @@ impl Work {
             privacy,
             fragment,
             longest,
+            pace,
             turn,
             made_up,
         } = self;
@@ -96,14 +102,24 @@ impl Work {
         let (encoder, first) = Encoder::new(&told(&gate.schema(), made_up));
         // There is room for it: the channel is new.
         let _ = messages.try_send(Ok(Part::Message(first)));
-        spawn(compute(rows, batches, longest, turn));
+        let (computing, weighing) = match privacy {
+            Privacy::Rows => (Some(turn), None),
+            Privacy::Cells => (None, Some(turn)),
+        };
+        spawn(compute(rows, batches, longest, computing));
         spawn(async move {
-            let report = messages.clone();
+            let _turn = weighing;
             let released = match privacy {
                 Privacy::Rows => release_rows(computed, gate, encoder, &messages).await,
-                Privacy::Cells => release_cells(computed, gate, encoder, &messages).await,
+                Privacy::Cells => {
+                    let released = pace.keep(release_cells(computed, gate, encoder));
+                    let Some(released) = unless_nobody_waits(&messages, released).await else {
+                        return;
+                    };
+                    send_whole(released, &messages).await
+                }
             };
-            end(released, privacy, &fragment, &report).await;
+            end(released, privacy, &fragment, &messages).await;
         });
         Answer::of(answer, fragment, privacy)
     }
@@ -115,6 +131,7 @@ pub(crate) struct Whole {
     pub(crate) cells: BoxFuture<'static, Result<(RecordBatch, CellRule), RunError>>,
     pub(crate) fragment: Digest,
     pub(crate) longest: Duration,
+    pub(crate) pace: Pace,
     pub(crate) turn: Turn,
     /// Whether the cells are a twin's, which the answer then says.
     pub(crate) made_up: bool,
@@ -129,6 +146,7 @@ impl Whole {
             cells,
             fragment,
             longest,
+            pace,
             turn,
             made_up,
         } = self;
@@ -143,17 +161,11 @@ impl Whole {
                 let seconds = longest.as_secs();
                 released.map_err(|_| RunError::TooLong { seconds })?
             };
-            let released = tokio::select! {
-                () = messages.closed() => return,
-                released = released => released,
+            let released = pace.keep(released);
+            let Some(released) = unless_nobody_waits(&messages, released).await else {
+                return;
             };
-            let sent = match released {
-                Ok(full) => {
-                    send(&messages, full).await;
-                    Ok(())
-                }
-                Err(error) => Err(error),
-            };
+            let sent = send_whole(released, &messages).await;
             end(sent, Privacy::Cells, &fragment, &messages).await;
         });
         Answer::of(answer, fragment, Privacy::Cells)
@@ -190,7 +202,7 @@ async fn compute(
     mut rows: SendableRecordBatchStream,
     batches: mpsc::Sender<Computed>,
     longest: Duration,
-    _turn: Turn,
+    _turn: Option<Turn>,
 ) {
     let work = async {
         while let Some(next) = rows.next().await {
@@ -276,17 +288,10 @@ async fn release_cells(
     mut computed: mpsc::Receiver<Computed>,
     mut gate: Gate,
     mut encoder: Encoder,
-    messages: &Messages,
-) -> Result<(), RunError> {
+) -> Result<Vec<ArrowMessage>, RunError> {
     let mut cells = Vec::new();
-    loop {
-        tokio::select! {
-            () = messages.closed() => return Ok(()),
-            next = next(&mut computed) => match next? {
-                Some(batch) => cells.push(batch),
-                None => break,
-            },
-        }
+    while let Some(batch) = next(&mut computed).await? {
+        cells.push(batch);
     }
     let whole =
         concat_batches(gate.input(), &cells).map_err(|source| RunError::Encode { source })?;
@@ -300,7 +305,23 @@ async fn release_cells(
             .finish()
             .map_err(|source| RunError::Encode { source })?,
     );
-    send(messages, full).await;
+    Ok(full)
+}
+
+/// What comes of `work`, or nothing if the caller goes before it does.
+async fn unless_nobody_waits<T>(messages: &Messages, work: impl Future<Output = T>) -> Option<T> {
+    tokio::select! {
+        () = messages.closed() => None,
+        done = work => Some(done),
+    }
+}
+
+/// Sends all messages of an answer, if there is one.
+async fn send_whole(
+    released: Result<Vec<ArrowMessage>, RunError>,
+    messages: &Messages,
+) -> Result<(), RunError> {
+    send(messages, released?).await;
     Ok(())
 }
 

@@ -2,6 +2,7 @@
 
 mod cells;
 mod leave;
+mod pacing;
 mod rows;
 mod stopping;
 mod versions;
