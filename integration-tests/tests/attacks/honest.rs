@@ -161,7 +161,7 @@ async fn streets(scene: &Scene) -> Result<(), String> {
     .await;
     released(&shown, &truth)?;
     let there = shown.iter().filter(|r| !r.ends_with("|-")).count();
-    // 36 streets of some sixty people, and six of few.
+    // 36 streets of some sixty people, and four of few.
     if there < 30 {
         Err(format!("{there} of {}", truth.len()))
     } else {

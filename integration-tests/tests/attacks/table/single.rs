@@ -225,7 +225,7 @@ pub(super) const SINGLING_OUT: &[Line] = &[
     ),
     (
         "a total that is nearly all two people's",
-        "SELECT count(DISTINCT person) AS n, sum(weekly_cost) AS total FROM {c} WHERE street = 'Twite Walk'",
+        "SELECT ward, sum(minutes) AS total FROM {v} WHERE ward = 'W8' GROUP BY ward",
         Null("total"),
     ),
     (
@@ -235,7 +235,7 @@ pub(super) const SINGLING_OUT: &[Line] = &[
     ),
     (
         "a mean of five among twenty",
-        "SELECT avg(balance) AS mean FROM {c} WHERE street = 'Dunlin Dene'",
+        "SELECT ward, avg(minutes) AS mean FROM {v} WHERE ward = 'W5' GROUP BY ward",
         Null("mean"),
     ),
     (
@@ -244,8 +244,8 @@ pub(super) const SINGLING_OUT: &[Line] = &[
         Withheld,
     ),
     (
-        "estates by scheme, a dozen each",
-        "SELECT estate, scheme, count(DISTINCT person) AS n FROM {e} GROUP BY estate, scheme",
+        "streets of thirteen people",
+        "SELECT street, count(DISTINCT person) AS n FROM {n} GROUP BY street",
         Clean,
     ),
     (
