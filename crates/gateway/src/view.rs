@@ -235,7 +235,6 @@ mod tests {
         CatalogueEntry {
             product: signed.encode_to_vec(),
             address: "https://parking:1".to_owned(),
-            ..CatalogueEntry::default()
         }
     }
 
@@ -243,7 +242,6 @@ mod tests {
     fn a_council_speaks_of_its_own_products() {
         let said = CatalogueResponse {
             products: vec![entry("northmoor"), entry("southsea")],
-            ..CatalogueResponse::default()
         };
         let council = "northmoor".parse().unwrap();
         let believed = offers(&BTreeMap::from([(&council, said)]));

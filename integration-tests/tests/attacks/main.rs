@@ -18,6 +18,7 @@ mod honest;
 mod judge;
 mod least_squares;
 mod net;
+mod noise;
 mod protocol;
 mod report;
 #[expect(
@@ -56,6 +57,10 @@ async fn the_red_team_gets_nothing() {
     let mut findings = Vec::new();
     findings.extend(statements(&scene).await);
     eprintln!("statements: {:?}", started.elapsed());
+    if in_this_run("noise") {
+        findings.extend(noise::findings(&scene).await);
+        eprintln!("noise: {:?}", started.elapsed());
+    }
     if in_this_run("exhaustion") {
         findings.extend(exhaustion::findings(&scene).await);
         eprintln!("exhaustion: {:?}", started.elapsed());
