@@ -242,6 +242,7 @@ mod tests {
     fn a_council_speaks_of_its_own_products() {
         let said = CatalogueResponse {
             products: vec![entry("northmoor"), entry("southsea")],
+            ..CatalogueResponse::default()
         };
         let council = "northmoor".parse().unwrap();
         let believed = offers(&BTreeMap::from([(&council, said)]));
