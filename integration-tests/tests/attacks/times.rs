@@ -4,7 +4,7 @@ use crate::judge::{Finding, Scene};
 use crate::rogue::{RogueGateway, RogueNode};
 use crate::roles::by;
 use crate::table::fill;
-use crate::wire::{Attacker, Outcome};
+use crate::wire::Outcome;
 use guildhall_model::OutputClass::ReleasedCells;
 use guildhall_model::{Clock as _, MockClock, SharedClock, SystemClock};
 use guildhall_testkit::node;
