@@ -1,5 +1,5 @@
 #!/bin/sh
-# Founds the authority, enrols the three nodes and the gateway, and adds one account.
+# Founds the authority, enrols the three nodes, the clean room and the gateway, and adds one account.
 # Run once, from anywhere; asks for the account's password.
 set -eu
 cd "$(dirname "$0")"
@@ -14,6 +14,7 @@ for department in parking highways social_care; do
     invite --role node --department "$department" --name "$department-1" |
         role "node-$department" node enrol --config /etc/guildhall/node.toml
 done
+invite --role clean-room --name main | role clean-room clean-room enrol --config /etc/guildhall/clean-room.toml
 invite --role gateway --name main | role gateway gateway enrol --config /etc/guildhall/gateway.toml
 
 printf 'Password for account ana (12 characters or more): ' >&2

@@ -110,6 +110,20 @@ fn a_node_cannot_unwrap_a_key() {
 }
 
 #[test]
+fn a_clean_room_opens_no_column_and_keeps_nothing() {
+    Graph::read().assert_absent(
+        "guildhall-clean-room",
+        &[
+            "guildhall-keys",
+            "guildhall-keyring",
+            "guildhall-store",
+            "guildhall-policy",
+            "rusqlite",
+        ],
+    );
+}
+
+#[test]
 fn the_rules_are_values_in_values_out() {
     let graph = Graph::read();
     for rule in ["policy", "grant", "disclosure", "audit"] {
@@ -134,6 +148,7 @@ fn what_crosses_a_boundary_knows_no_keys() {
     let graph = Graph::read();
     for shared in [
         "plan",
+        "cube",
         "client",
         "identity",
         "telemetry",

@@ -1,7 +1,7 @@
 //! `guildhall`.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use guildhall_cli::commands::{analyst, authority, gateway, node, product};
+use guildhall_cli::commands::{analyst, authority, clean_room, gateway, node, product};
 use guildhall_cli::{demo, sql};
 use std::process::ExitCode;
 
@@ -32,6 +32,9 @@ enum Command {
     /// The gateway: the Flight SQL door for analysts
     #[command(subcommand)]
     Gateway(gateway::GatewayCommand),
+    /// The clean room: puts together cells that have parts at several owners
+    #[command(subcommand)]
+    CleanRoom(clean_room::CleanRoomCommand),
     /// An analyst's client certificate
     #[command(subcommand)]
     Analyst(analyst::AnalystCommand),
@@ -76,6 +79,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Node(command) => node::run(command).await,
         Command::Product(command) => product::run(command).await,
         Command::Gateway(command) => gateway::run(command).await,
+        Command::CleanRoom(command) => clean_room::run(command).await,
         Command::Analyst(command) => analyst::run(command).await,
         Command::Sql(args) => sql::run(args).await,
         Command::Completions { shell } => {

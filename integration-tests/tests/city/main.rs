@@ -14,6 +14,7 @@ mod clients;
 mod door;
 mod faults;
 mod federation;
+mod joint;
 mod keys;
 mod lying_gateway;
 mod processes;

@@ -7,6 +7,7 @@ use super::{City, HeldPort, NodeKey, Role, accounts};
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use guildhall_authority::{Account, Admin, AdminError, AuthorityConfig, InitOptions};
+use guildhall_clean_room::CleanRoomConfig;
 use guildhall_client::EnrolmentClient;
 use guildhall_gateway::{CouncilConfig, GatewayConfig};
 use guildhall_model::{CouncilName, DepartmentName, PeerId, Role as PeerRole, SharedClock};
@@ -122,11 +123,20 @@ pub async fn boot(options: CityOptions) -> Result<City> {
         Some(listen) => listen.clone(),
         None => hold()?.to_string(),
     };
-    let gateway = start_gateway(&file, &data, listen, &options, &address).await?;
+    let clean_room = start_clean_room(&file, &data, hold()?, &options, &address).await?;
+    let gateway = start_gateway(
+        &file,
+        &data,
+        (listen, &clean_room.config.listen),
+        &options,
+        &address,
+    )
+    .await?;
     let ready = ready(&file, passwords, &data, &gateway, &options, &address).await?;
     Ok(City {
         authorities,
         nodes,
+        clean_room,
         gateway,
         clock: options.clock,
         ready,
@@ -313,10 +323,45 @@ fn council_peer(council: &CouncilName, role: PeerRole, name: &str) -> Result<Pee
     })
 }
 
+/// The first council's clean room.
+async fn start_clean_room(
+    file: &CityFile,
+    data: &Path,
+    listen: SocketAddr,
+    options: &CityOptions,
+    address: &impl Fn(&CouncilName) -> SocketAddr,
+) -> Result<Role<CleanRoomConfig, guildhall_clean_room::Running>> {
+    let home = &file.councils[0].name;
+    let config = CleanRoomConfig {
+        council: home.clone(),
+        listen: listen.to_string(),
+        identity: data.join("clean-room"),
+        host_names: host_names(&listen.to_string()),
+        authority: guildhall_clean_room::AuthorityAddress {
+            address: address(home).to_string(),
+        },
+        limits: guildhall_clean_room::Limits::default(),
+    };
+    if !is_enrolled(&config.identity, &options.clock) {
+        let peer = council_peer(home, PeerRole::CleanRoom, "main")?;
+        let code = invite(&authority_folder(data, home), &peer, &options.clock)?;
+        guildhall_clean_room::enrol(&config, &code, options.clock.clone())
+            .await
+            .context("cannot enrol the clean room")?;
+    }
+    let running = guildhall_clean_room::start(config.clone(), options.clock.clone())
+        .await
+        .context("cannot start the clean room")?;
+    Ok(Role {
+        config,
+        running: Some(running),
+    })
+}
+
 async fn start_gateway(
     file: &CityFile,
     data: &Path,
-    listen: String,
+    (listen, clean_room): (String, &str),
     options: &CityOptions,
     address: &impl Fn(&CouncilName) -> SocketAddr,
 ) -> Result<Role<GatewayConfig, guildhall_gateway::Running>> {
@@ -326,7 +371,11 @@ async fn start_gateway(
         listen,
         identity: data.join("gateway"),
         default_council: home.clone(),
-        clean_room: None,
+        clean_room: Some(guildhall_gateway::CleanRoomConfig {
+            name: None,
+            council: None,
+            address: clean_room.to_owned(),
+        }),
         councils: file
             .councils
             .iter()

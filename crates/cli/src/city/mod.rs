@@ -17,6 +17,7 @@ pub use ready::{ClientFiles, Ready, ReadyAccount};
 
 use anyhow::{Context as _, Result};
 use guildhall_authority::AuthorityConfig;
+use guildhall_clean_room::CleanRoomConfig;
 use guildhall_gateway::GatewayConfig;
 use guildhall_model::{CouncilName, DepartmentName, SharedClock};
 use guildhall_node::NodeConfig;
@@ -39,6 +40,8 @@ struct Role<C, R> {
 pub struct City {
     authorities: BTreeMap<CouncilName, Role<AuthorityConfig, guildhall_authority::serve::Running>>,
     nodes: BTreeMap<NodeKey, Role<NodeConfig, guildhall_node::RunningNode>>,
+    /// The first council's.
+    clean_room: Role<CleanRoomConfig, guildhall_clean_room::Running>,
     gateway: Role<GatewayConfig, guildhall_gateway::Running>,
     clock: SharedClock,
     ready: Ready,
@@ -82,6 +85,12 @@ impl City {
             .get(council)
             .with_context(|| format!("no council `{council}`"))?;
         Ok(role.config.clone())
+    }
+
+    /// How the clean room is configured.
+    #[must_use]
+    pub fn clean_room_config(&self) -> &CleanRoomConfig {
+        &self.clean_room.config
     }
 
     /// How the gateway is configured.
@@ -138,6 +147,21 @@ impl City {
         Ok(())
     }
 
+    /// Cuts the clean room's connections and ends it, as a crash would.
+    pub async fn kill_clean_room(&mut self) {
+        if let Some(running) = self.clean_room.running.take() {
+            running.kill().await;
+        }
+    }
+
+    /// Starts the clean room that was killed, at the address it had.
+    pub async fn start_clean_room(&mut self) -> Result<()> {
+        let config = self.clean_room.config.clone();
+        let running = guildhall_clean_room::start(config, self.clock.clone()).await?;
+        self.clean_room.running = Some(running);
+        Ok(())
+    }
+
     /// Cuts the gateway's connections and starts it anew, at the address it had.
     pub async fn restart_gateway(&mut self) -> Result<()> {
         if let Some(running) = self.gateway.running.take() {
@@ -152,6 +176,9 @@ impl City {
     pub async fn stop(self) {
         if let Some(gateway) = self.gateway.running {
             gateway.stop().await;
+        }
+        if let Some(clean_room) = self.clean_room.running {
+            clean_room.stop().await;
         }
         for node in self.nodes.into_values().filter_map(|n| n.running) {
             node.stop().await;

@@ -2,6 +2,7 @@
 
 pub mod analyst;
 pub mod authority;
+pub mod clean_room;
 pub mod gateway;
 pub mod node;
 pub mod product;

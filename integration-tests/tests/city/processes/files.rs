@@ -96,7 +96,7 @@ fn the_compose_file_gives_every_role_the_configuration_it_starts_from() {
         assert!(deploy().join("config").join(file).is_file(), "{file}");
         given += 1;
     }
-    assert_eq!(given, NODES.len() + 2);
+    assert_eq!(given, NODES.len() + 3);
 }
 
 #[test]
