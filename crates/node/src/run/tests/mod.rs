@@ -1,6 +1,7 @@
 //! The whole path, on real encrypted files, with a gateway that tells the truth.
 
 mod cells;
+mod contributing;
 mod leave;
 mod pacing;
 mod rows;
