@@ -3,8 +3,10 @@
 use super::{asked_to_end, clock};
 use anyhow::{Context as _, Result, bail};
 use clap::Subcommand;
-use guildhall_authority::{Account, Admin, AuthorityConfig, InitOptions};
-use guildhall_model::{CouncilName, PeerId, PrincipalName, Purpose, Role};
+use guildhall_authority::{
+    Account, Admin, AuthorityConfig, BudgetStanding, InitOptions, LedgerSum,
+};
+use guildhall_model::{CouncilName, PeerId, PrincipalName, ProductName, Purpose, Role};
 use guildhall_proto::authority::v1::TrustBundle;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -97,6 +99,18 @@ pub enum AuthorityCommand {
     },
     /// Check the hash chain of the whole log
     VerifyLog {
+        /// authority.toml
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+    /// List every privacy budget: whose data, what for, what is spent and left, and when it is whole again
+    Budgets {
+        /// authority.toml
+        #[arg(long, short)]
+        config: PathBuf,
+    },
+    /// Check that the ledger of privacy budgets adds up, and that it and the log bear each other out
+    VerifyLedger {
         /// authority.toml
         #[arg(long, short)]
         config: PathBuf,
@@ -198,12 +212,45 @@ pub async fn run(command: AuthorityCommand) -> Result<()> {
             let chain = open(&config)?.verify_log()?;
             println!("{} entries, unbroken; head {}", chain.len, chain.head);
         }
+        AuthorityCommand::Budgets { config } => {
+            let budgets = open(&config)?.budgets(now)?;
+            if budgets.is_empty() {
+                println!("no product on offer states a privacy budget");
+            }
+            for budget in &budgets {
+                println!("{}", told(budget));
+            }
+        }
+        AuthorityCommand::VerifyLedger { config } => {
+            let LedgerSum { debits, charged } = open(&config)?.verify_ledger()?;
+            println!("debits: {debits}, rho {charged} together; the log bears them out");
+        }
     }
     Ok(())
 }
 
 fn open(config: &Path) -> Result<Admin> {
     Ok(Admin::open(&AuthorityConfig::load(config)?.data)?)
+}
+
+/// One budget in one line.
+fn told(budget: &BudgetStanding) -> String {
+    let BudgetStanding {
+        department,
+        datasets,
+        purpose,
+        products,
+        limit,
+        spent,
+        start,
+        renews,
+    } = budget;
+    let left = limit.checked_sub(*spent).unwrap_or_default();
+    let products: Vec<&str> = products.iter().map(ProductName::as_str).collect();
+    let products = products.join(", ");
+    format!(
+        "{department}/{datasets} for {purpose} ({products}): rho {spent} of {limit} spent, {left} left, from {start} until {renews}"
+    )
 }
 
 fn peer(
@@ -275,6 +322,27 @@ fn read_bundle(path: &Path) -> Result<TrustBundle> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use guildhall_model::Timestamp;
+
+    #[test]
+    fn a_budget_is_told_with_what_shares_it_and_what_is_left() {
+        let of = |spent: &str| BudgetStanding {
+            department: "parking".parse().unwrap(),
+            datasets: "permits+sessions".to_owned(),
+            purpose: "planning".parse().unwrap(),
+            products: vec!["sessions".parse().unwrap(), "stays".parse().unwrap()],
+            limit: "0.05".parse().unwrap(),
+            spent: spent.parse().unwrap(),
+            start: Timestamp::from_micros(0),
+            renews: Timestamp::from_micros(86_400_000_000),
+        };
+        assert_eq!(
+            told(&of("0.0125")),
+            "parking/permits+sessions for planning (sessions, stays): rho 0.0125 of 0.05 spent, 0.0375 left, from 1970-01-01T00:00:00Z until 1970-01-02T00:00:00Z"
+        );
+        // As after a product came to state less than was spent.
+        assert!(told(&of("0.06")).contains("rho 0.06 of 0.05 spent, 0 left"));
+    }
 
     #[test]
     fn only_nodes_have_a_department() {
