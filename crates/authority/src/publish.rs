@@ -6,7 +6,7 @@ use crate::refusal::Refusal;
 use crate::register;
 use crate::state::State;
 use guildhall_audit::{Decision, Entry, Event, ProductSeen};
-use guildhall_grant::product::Product;
+use guildhall_grant::product::{DEVELOPMENT, Product};
 use guildhall_grant::{Statement, VerifyingKey, WireError, envelope};
 use guildhall_keyring::DatasetIdentity;
 use guildhall_model::{ColumnClass, ColumnName, DatasetName, PeerId, ReleaseClass, Timestamp};
@@ -375,6 +375,14 @@ fn check_product(product: &Product, minimum_group: u32) -> Result<(), Refusal> {
     let refuse = |field, why: String| Err(Refusal::invalid(field, why));
     if product.purposes.is_empty() {
         return refuse("product.purposes", "it is offered for none".to_owned());
+    }
+    if product
+        .budgets
+        .iter()
+        .any(|b| b.purpose.as_str() == DEVELOPMENT)
+    {
+        let why = "one is for `development`, which is charged nothing";
+        return refuse("product.budgets", why.to_owned());
     }
     for d in &product.dimensions {
         if !matches!(

@@ -76,10 +76,14 @@ pub(crate) fn keys_sent(plan: &Arc<dyn ExecutionPlan>, steps: &mut Vec<Step>) {
     debug_assert!(walked.is_ok());
 }
 
-/// The steps of a cut plan, outermost first.
-pub(crate) fn steps(plan: &LogicalPlan) -> Vec<Step> {
+/// The steps of a cut plan, outermost first; what a node does to synthetic rows says so.
+pub(crate) fn steps(plan: &LogicalPlan, synthetic: bool) -> Vec<Step> {
     let mut steps = Vec::new();
     walk(plan, 0, &mut steps);
+    let remote = steps.iter_mut().filter(|s| !s.mode.is_empty());
+    for step in remote.filter(|_| synthetic) {
+        step.rule = format!("synthetic rows; {}", step.rule);
+    }
     steps
 }
 

@@ -1,7 +1,7 @@
 //! What `EXPLAIN PRIVACY` tells of a question before it is asked: its lane, the rule and the error of each column, what
 //! it costs, and what is likely to be withheld. Nothing is asked of a node for it, and nothing of it depends on data.
 
-use crate::planner::PlanError;
+use crate::planner::{PlanError, SYNTHETIC};
 use crate::remote::{Cells, RemoteFragment};
 use datafusion::arrow::array::{ArrayRef, RecordBatch, StringArray};
 use datafusion::arrow::datatypes::{DataType, Field, Schema, SchemaRef};
@@ -24,7 +24,7 @@ pub struct PrivacyFact {
     pub product: String,
     /// The column of the answer that it is about, if it is about one.
     pub column: String,
-    /// What is told: `lane`, `mode`, `rule`, `error`, `cost`, `remaining`, `withheld`, `refused` or `instead`.
+    /// What is told: `rows`, `lane`, `mode`, `rule`, `error`, `cost`, `remaining`, `withheld`, `refused` or `instead`.
     pub what: &'static str,
     /// What there is to tell.
     pub detail: String,
@@ -156,8 +156,9 @@ pub(crate) fn of_refused(refusal: &Refusal) -> Privacy {
     privacy
 }
 
-/// What is told of a cut plan, whose answer has the columns `answer`.
-pub(crate) fn of_plan(plan: &LogicalPlan, answer: &Schema) -> Privacy {
+/// What is told of a cut plan, whose answer has the columns `answer`; for development it is answered from synthetic
+/// twins, and costs nothing.
+pub(crate) fn of_plan(plan: &LogicalPlan, answer: &Schema, synthetic: bool) -> Privacy {
     let mut privacy = Privacy::default();
     let (mut open, mut cells_asked) = (BTreeSet::new(), false);
     let walked = plan.apply_with_subqueries(|node| {
@@ -167,7 +168,7 @@ pub(crate) fn of_plan(plan: &LogicalPlan, answer: &Schema) -> Privacy {
             match &part.cells {
                 Some(cells) => {
                     cells_asked = true;
-                    of_cells(cells, &mut privacy);
+                    of_cells(cells, synthetic, &mut privacy);
                 }
                 None => open.extend(part.fragment.products.iter().map(|p| {
                     let council = &part.fragment.node.council;
@@ -187,6 +188,11 @@ pub(crate) fn of_plan(plan: &LogicalPlan, answer: &Schema) -> Privacy {
     }
     if privacy.facts.is_empty() {
         privacy.tell("", "", "lane", "none: nothing is asked of a department");
+    } else if synthetic {
+        let detail =
+            "synthetic: made up of what products declare; no data are read, and no key is lent";
+        privacy.tell("", "", "rows", detail);
+        privacy.facts.rotate_right(1);
     }
     privacy
 }
@@ -200,6 +206,9 @@ fn of_columns(answer: &Schema, privacy: &mut Privacy) {
                 privacy.tell("", field.name(), "rule", rule);
                 privacy.tell("", field.name(), "error", error);
             }
+            (Some(rule), None) if rule == SYNTHETIC => {
+                privacy.tell("", field.name(), "rule", rule);
+            }
             _ => {
                 let rule = "none of its own: the gateway works it out from what was released";
                 privacy.tell("", field.name(), "rule", rule);
@@ -208,14 +217,14 @@ fn of_columns(answer: &Schema, privacy: &mut Privacy) {
     }
 }
 
-fn of_cells(cells: &Cells, privacy: &mut Privacy) {
+fn of_cells(cells: &Cells, synthetic: bool, privacy: &mut Privacy) {
     let names = cells.products.iter().map(|p| p.product.product_ref());
     let names: Vec<String> = names.map(|name| name.to_string()).collect();
     let name = names.join(", ");
     let free = cells.products.first().filter(|_| cells.free);
     let free = free.and_then(|p| Some((p.product.product_ref(), p.budget.as_ref()?)));
     if let Some((product, budget)) = free {
-        return of_free(product, budget, privacy);
+        return of_free(product, budget, synthetic, privacy);
     }
     let lane = "cube: registered dimensions and measures, thresholds and cell-key noise";
     privacy.tell(&name, "", "lane", lane);
@@ -233,18 +242,24 @@ fn of_cells(cells: &Cells, privacy: &mut Privacy) {
     }
 }
 
-fn of_free(product: ProductRef, budget: &Budget, privacy: &mut Privacy) {
+fn of_free(product: ProductRef, budget: &Budget, synthetic: bool, privacy: &mut Privacy) {
     let name = product.to_string();
     let lane = "ad hoc: free conditions, differential privacy";
     privacy.tell(&name, "", "lane", lane);
-    privacy.tell(&name, "", "cost", cost(budget));
+    if synthetic {
+        privacy.tell(&name, "", "cost", "nothing: no data are asked");
+    } else {
+        privacy.tell(&name, "", "cost", cost(budget));
+    }
     let withheld = "nothing: every registered cell is told, also those that nobody is in";
     privacy.tell(&name, "", "withheld", withheld);
-    privacy.costs.push(Cost {
-        product,
-        purpose: budget.purpose.clone(),
-        nano_rho: budget.per_query.get(),
-    });
+    if !synthetic {
+        privacy.costs.push(Cost {
+            product,
+            purpose: budget.purpose.clone(),
+            nano_rho: budget.per_query.get(),
+        });
+    }
 }
 
 fn cost(budget: &Budget) -> String {

@@ -312,6 +312,30 @@ async fn a_product_that_asks_too_little_care_is_refused() {
 }
 
 #[tokio::test]
+async fn a_product_may_be_offered_for_development_and_has_no_budget_for_it() {
+    let town = Town::new().await;
+    let purposes = names(&["planning", "review", "development"]);
+    town.admin()
+        .set_purposes(&purposes, town.clock.now())
+        .unwrap();
+    let offered = |budget| Product {
+        purposes: names(&["planning", "development"]),
+        budgets: vec![budget],
+        ..town.product()
+    };
+    let refused = town.register(&offered(budget("development", 10))).await;
+    let why = refused.unwrap_err().to_string();
+    assert!(
+        why.contains("`product.budgets`")
+            && why.contains("`development`, which is charged nothing"),
+        "{why}"
+    );
+    town.register(&offered(budget("planning", 10)))
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
 async fn a_product_stays_with_its_node_until_that_is_revoked() {
     let town = Town::with_product().await;
     let other: PeerId = "spiffe://northmoor/parking/node/n2".parse().unwrap();

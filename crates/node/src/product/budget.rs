@@ -1,7 +1,7 @@
 //! The `[[budget]]` tables of a product file: what free questions may cost, by purpose.
 
 use super::draft::{Complaint, Draft, complain};
-use guildhall_grant::product::{Budget, BudgetPeriod, NanoRho};
+use guildhall_grant::product::{Budget, BudgetPeriod, DEVELOPMENT, NanoRho};
 use guildhall_model::{Purpose, ReleaseClass};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -78,6 +78,10 @@ pub(super) fn check(draft: &Draft) -> Result<(), Complaint> {
         }
         if !draft.purposes.contains(purpose) {
             let problem = "is for a purpose that is not among `purposes`";
+            return complain(format!("budget.{purpose}"), problem);
+        }
+        if purpose.as_str() == DEVELOPMENT {
+            let problem = "is for `development`, whose questions are answered with made-up rows and cost nothing";
             return complain(format!("budget.{purpose}"), problem);
         }
         if !seen.insert(purpose) {
@@ -234,6 +238,20 @@ mod tests {
         let error = Draft::parse(&format!("{rows}{BUDGET}"), "sessions.toml").unwrap_err();
         assert!(error.to_string().contains("though `class` is `restricted`"));
     }
+
+    #[tokio::test]
+    async fn a_budget_for_development_is_neither_checked_nor_published() {
+        let mut node = TestNode::parking().await;
+        let text = format!("{SESSIONS}{BUDGET}").replace("transport_planning", "development");
+        for error in [
+            guildhall_telemetry::error_chain(&node.check(&text, None).await.unwrap_err()),
+            guildhall_telemetry::error_chain(&node.publish(&text).await.unwrap_err()),
+        ] {
+            let said = "`budget.development` is for `development`, whose questions are answered with made-up rows";
+            assert!(error.contains(said), "{error}");
+        }
+    }
+
     #[tokio::test]
     async fn a_budget_is_signed_with_its_product_if_the_unit_comes_from_a_dataset() {
         let mut node = TestNode::parking().await;

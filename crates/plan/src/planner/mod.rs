@@ -278,7 +278,9 @@ impl Work {
         let fragmented = self.fragmented(planned, &literals, deadline);
         if self.wanted == Wanted::Privacy {
             let privacy = match fragmented {
-                Ok((plan, schema)) => privacy::of_plan(&plan, &schema),
+                Ok((plan, schema)) => {
+                    privacy::of_plan(&plan, &schema, self.catalogue.is_synthetic())
+                }
                 Err(PlanError::Refused { refusal }) => privacy::of_refused(&refusal),
                 Err(error) => return Err(error),
             };
@@ -293,7 +295,7 @@ impl Work {
             });
         }
         let of_all = query::is_of_all(&plan);
-        let mut steps = explain::steps(&plan);
+        let mut steps = explain::steps(&plan, self.catalogue.is_synthetic());
         let explain = self.wanted == Wanted::Steps;
         if explain {
             query::keys_sent(&plan, &self.state, &mut steps)

@@ -186,6 +186,10 @@ pub(super) struct Nodes {
 
 impl City {
     pub(super) fn of(given: Vec<Given>) -> Self {
+        Self::asked_for(PURPOSE, given)
+    }
+
+    pub(super) fn asked_for(purpose: &str, given: Vec<Given>) -> Self {
         let mut lists: BTreeMap<PeerId, Arc<MemoryCatalogProviderList>> = BTreeMap::new();
         let mut offers = Vec::new();
         for Given { product, batches } in given {
@@ -213,7 +217,7 @@ impl City {
                 deadline: Duration::from_secs(120),
                 ..PlannerLimits::default()
             }),
-            catalogue: Arc::new(Catalogue::new(offers, Some(&PURPOSE.parse().unwrap())).unwrap()),
+            catalogue: Arc::new(Catalogue::new(offers, Some(&purpose.parse().unwrap())).unwrap()),
             nodes: Arc::new(Nodes {
                 states,
                 ..Nodes::default()

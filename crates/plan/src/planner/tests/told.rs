@@ -216,3 +216,32 @@ async fn explain_privacy_tells_lane_rule_error_and_cost() {
         .await;
     assert_eq!(error.kind(), PlanErrorKind::NotFound);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn for_development_it_is_told_that_rows_are_synthetic_and_cost_nothing() {
+    let stays = Given::open("northmoor.parking.stays", super::city::sessions(600))
+        .private("vehicle", &["ward"], &["paid"])
+        .budgeted();
+    let open = Given::open("northmoor.parking.wards", super::city::sessions(3));
+    let city = City::asked_for("development", vec![stays, open]);
+    for sql in [
+        "select ward, count(distinct vehicle) as n from northmoor.parking.stays group by ward",
+        "select count(*) as n from northmoor.parking.stays where paid > 4711",
+        "select * from northmoor.parking.wards",
+    ] {
+        let plan = city.plan(&format!("explain privacy {sql}")).await.unwrap();
+        let told = facts(&plan);
+        assert_eq!(told[0].1, "rows", "{sql}: {told:?}");
+        assert!(is_told(&told, "", "rows", "synthetic"), "{sql}: {told:?}");
+        assert!(is_told(&told, "", "cost", "nothing"), "{sql}: {told:?}");
+        assert!(plan.privacy().unwrap().costs.is_empty(), "{sql}");
+        let plan = city.plan(&format!("explain {sql}")).await.unwrap();
+        let rules: Vec<&str> = plan.explain().iter().map(|s| s.rule.as_str()).collect();
+        assert!(
+            rules.iter().any(|r| r.starts_with("synthetic rows; ")),
+            "{sql}: {rules:?}"
+        );
+    }
+    let nothing = city.plan("explain privacy select 1 as one").await.unwrap();
+    assert!(!format!("{:?}", facts(&nothing)).contains("synthetic"));
+}
