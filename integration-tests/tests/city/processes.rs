@@ -26,6 +26,9 @@ const TRANSPORT: &str = "SELECT w.name, count(*), sum(o.occupied) FROM northmoor
 const CARE: &str = "SELECT w.name, c.people FROM (SELECT ward, count(DISTINCT person) AS people \
     FROM northmoor.social_care.cases GROUP BY ward) c \
     JOIN northmoor.highways.wards w ON w.ward = c.ward ORDER BY w.name";
+/// A question that a privacy budget is charged for.
+const FREE: &str =
+    "SELECT count(DISTINCT vehicle) AS n FROM northmoor.parking.sessions WHERE paid > 0.01";
 /// What parking's node works on for minutes before it has anything to say.
 const WORK: &str = "SELECT count(*), sum(a.occupied * b.occupied) FROM northmoor.parking.car_parks c \
     CROSS JOIN northmoor.parking.car_parks d CROSS JOIN northmoor.parking.occupancy a \
@@ -64,6 +67,18 @@ async fn the_files_in_deploy_make_a_council_that_answers() {
     }
     let output = council.sql("development", TRANSPORT);
     assert!(!output.status.success(), "ana does not hold that purpose");
+
+    // What is spent of a privacy budget, and what bears it out.
+    let budgets = || council.run("authority", &["authority", "budgets"]);
+    let of = "parking/sessions for transport_planning (sessions): rho ";
+    assert!(budgets().starts_with(&format!("{of}0 of 0.05 spent, 0.05 left")));
+    council.ask("transport_planning", FREE).await;
+    assert!(budgets().starts_with(&format!("{of}0.001 of 0.05 spent, 0.049 left")));
+    let ledger = council.run("authority", &["authority", "verify-ledger"]);
+    assert_eq!(
+        ledger,
+        "debits: 1, rho 0.001 together; the log bears them out\n"
+    );
 
     // What an officer is told of a product before it is offered.
     let (well, said) = council.check("parking", "sessions", &["--account", "olu"]);
