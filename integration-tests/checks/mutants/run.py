@@ -38,7 +38,7 @@ SWITCH = "(if " + SWITCHED + " {{ {to} }} else {{ {of} }})"
 CASES = "400"
 LONGEST = 600
 # A test that fails, and an attack of the red team that does: the latter are told as soon as they are judged.
-FAILED = re.compile(r"test (\S+).* \.\.\. FAILED|^attack fails: ([^/]+ / [^:]+):")
+FAILED = re.compile(r"test (\S+).* \.\.\. FAILED|^attack fails: (.+)$")
 # The test that tells attacks one by one, and those in the red team's binary that are no attacks.
 RED_TEAM = "the_red_team_gets_nothing"
 HONEST = ["honest::", "least_squares::", "net::", "table::", "adhoc::points_are"]

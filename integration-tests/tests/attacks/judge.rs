@@ -42,7 +42,7 @@ impl Finding {
         result: Result<(), String>,
     ) -> Self {
         if let (Err(why), false) = (&result, awaited) {
-            eprintln!("attack fails: {class} / {name}: {why}");
+            eprintln!("attack fails: {class} / {name}\n    {why}");
         }
         Self {
             class,
