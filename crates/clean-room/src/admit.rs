@@ -2,8 +2,8 @@
 
 use crate::error::Error;
 use guildhall_grant::{
-    Grant, GrantCheck, GrantedProduct, ReplayGuard, Statement as _, VerifiedGrant, VerifyingKey,
-    verify,
+    Grant, GrantCheck, GrantError, GrantedProduct, ReplayGuard, Statement as _, VerifiedGrant,
+    VerifyingKey, verify,
 };
 use guildhall_identity::TrustStore;
 use guildhall_model::{Digest, OutputClass, PeerId, ProductRef, Role, Timestamp};
@@ -87,7 +87,7 @@ impl Door {
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
         for part in &admitted {
             let fresh = used.admit(&part.grant, now);
-            fresh.map_err(|source| Error::Grant { source })?;
+            fresh.map_err(grant)?;
         }
         Ok(admitted)
     }
@@ -108,8 +108,7 @@ impl Door {
             recipient: Some(&self.own),
             now,
         };
-        let grant =
-            verify(&envelope, &signers, &check).map_err(|source| Error::Grant { source })?;
+        let grant = verify(&envelope, &signers, &check).map_err(grant)?;
         if grant.gateway != *gateway {
             return Err(Error::Gateway {
                 granted: Box::new(grant.gateway.clone()),
@@ -135,6 +134,11 @@ impl Door {
             product,
         })
     }
+}
+
+fn grant(source: GrantError) -> Error {
+    let source = Box::new(source);
+    Error::Grant { source }
 }
 
 /// What an envelope says it is, of which nothing is believed but whose signature to look for.

@@ -24,7 +24,7 @@ pub(crate) enum Error {
     #[error("the grant of a part does not hold")]
     Grant {
         #[source]
-        source: GrantError,
+        source: Box<GrantError>,
     },
     #[error("a grant is for gateway {granted}, not {presented}")]
     Gateway {
@@ -39,7 +39,7 @@ pub(crate) enum Error {
     Node {
         node: Box<PeerId>,
         #[source]
-        source: ClientError,
+        source: Box<ClientError>,
     },
     #[error("department `{}` of {} did not send its part: {what}", node.department, node.council)]
     Contribution {
@@ -47,35 +47,35 @@ pub(crate) enum Error {
         what: &'static str,
     },
     #[error("`{product}` is released together with other products than these")]
-    Owners { product: ProductRef },
+    Owners { product: Box<ProductRef> },
     #[error("the question to `{product}` is not of the closed profile")]
     Profile {
-        product: ProductRef,
+        product: Box<ProductRef>,
         #[source]
-        source: ProfileError,
+        source: Box<ProfileError>,
     },
     #[error("the question to `{product}` reads what its grant does not name")]
-    NotGranted { product: ProductRef },
+    NotGranted { product: Box<ProductRef> },
     #[error("the question is not one of `{product}`'s cells")]
     Refused {
-        product: ProductRef,
+        product: Box<ProductRef>,
         #[source]
-        refusal: Refusal,
+        refusal: Box<Refusal>,
     },
     #[error("`{product}` is asked something else than the first product")]
-    OtherQuestion { product: ProductRef },
+    OtherQuestion { product: Box<ProductRef> },
     #[error("`{product}` and the first product bound a measure, or a unit's rows, differently")]
-    OtherBounds { product: ProductRef },
+    OtherBounds { product: Box<ProductRef> },
     #[error("the part of `{product}` is none of these cells")]
     Joint {
-        product: ProductRef,
+        product: Box<ProductRef>,
         #[source]
-        source: JointError,
+        source: Box<JointError>,
     },
     #[error("the parts cannot be put together")]
     Merge {
         #[source]
-        source: JointError,
+        source: Box<JointError>,
     },
     #[error("the cells cannot be released")]
     Release {

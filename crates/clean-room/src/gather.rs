@@ -33,7 +33,7 @@ pub(crate) async fn ask(part: AdmittedPart, dialer: &Dialer) -> Result<Offer, Er
     let node = Box::new(part.node().clone());
     let failed = |source| Error::Node {
         node: node.clone(),
-        source,
+        source: Box::new(source),
     };
     let client = ContributorClient::new(dialer, &part.address, part.node()).map_err(failed)?;
     let fragment = Bytes::from(part.fragment.clone());
@@ -113,7 +113,7 @@ pub(crate) async fn tables(offer: &mut Offer, room: &Room) -> Result<Tables, Err
     while let Some(next) = offer.rest.next().await {
         let next = next.map_err(|source| Error::Node {
             node: node.clone(),
-            source,
+            source: Box::new(source),
         })?;
         match next.kind {
             _ if said.is_some() => return Err(off("it went on after the end")),

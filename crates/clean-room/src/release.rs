@@ -38,11 +38,11 @@ pub(crate) fn agree(offers: Vec<Offer>, cell_status: bool) -> Result<Agreed, Err
     let all: BTreeSet<ProductRef> = offers.iter().map(|o| o.part.product.clone()).collect();
     let (mut schemas, mut queries) = (Vec::new(), Vec::new());
     for offer in &offers {
-        let product = offer.part.product.clone();
         let mut owners = offer.product.joint_with.clone();
-        owners.insert(product.clone());
+        owners.insert(offer.part.product.clone());
         // Invariant: the owners of a cell are always the same; each has said who the others are.
         if owners != all {
+            let product = name(offer);
             return Err(Error::Owners { product });
         }
         let schema = Arc::new(schema_of(offer)?);
@@ -59,6 +59,11 @@ pub(crate) fn agree(offers: Vec<Offer>, cell_status: bool) -> Result<Agreed, Err
     Ok(agreed)
 }
 
+/// The product that an offer is of.
+fn name(offer: &Offer) -> Box<ProductRef> {
+    Box::new(offer.part.product.clone())
+}
+
 fn schema_of(offer: &Offer) -> Result<Schema, Error> {
     let bytes = Buffer::from_vec(offer.product.arrow_schema.clone());
     try_schema_from_ipc_buffer(&bytes).map_err(|_| Error::Contribution {
@@ -69,11 +74,11 @@ fn schema_of(offer: &Offer) -> Result<Schema, Error> {
 
 /// The question of an owner's fragment, if that is of its product's cells and of what its grant names.
 fn query_of(offer: &Offer, schema: &SchemaRef) -> Result<CubeQuery, Error> {
-    let product = || offer.part.product.clone();
+    let product = || name(offer);
     let state = catalogue(&offer.part.product, schema).map_err(Error::internal)?;
     let unread = |source| Error::Profile {
         product: product(),
-        source,
+        source: Box::new(source),
     };
     let plan = profile::decode(&offer.part.fragment, &state, &FragmentLimits::default());
     let plan = plan.map_err(unread)?;
@@ -87,7 +92,7 @@ fn query_of(offer: &Offer, schema: &SchemaRef) -> Result<CubeQuery, Error> {
     }
     recognise(&plan, &offer.product).map_err(|refusal| Error::Refused {
         product: product(),
-        refusal,
+        refusal: Box::new(refusal),
     })
 }
 
@@ -117,7 +122,7 @@ impl Agreed {
         let bounds = |q: &Question<'_>| q.totals.terms(q.product, q.schema);
         let expected = bounds(first).map_err(Error::internal)?;
         for ((question, own), offer) in questions.iter().zip(&self.queries).zip(&self.offers) {
-            let product = || offer.part.product.clone();
+            let product = || name(offer);
             let same = CubeQuery {
                 product: query.product.clone(),
                 unit: query.unit.clone(),
@@ -192,7 +197,8 @@ impl Agreed {
             }
             _ => None,
         };
-        match owner.map(|offer| offer.part.product.clone()) {
+        let source = Box::new(source);
+        match owner.map(name) {
             Some(product) => Error::Joint { product, source },
             None => Error::Merge { source },
         }

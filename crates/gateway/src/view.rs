@@ -227,6 +227,7 @@ mod tests {
             row_count: None,
             always_reads: BTreeSet::new(),
             budgets: vec![],
+            joint_with: std::collections::BTreeSet::new(),
             node: format!("spiffe://{council}/parking/node/parking-1")
                 .parse()
                 .unwrap(),

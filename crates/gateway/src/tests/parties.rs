@@ -13,6 +13,7 @@ use datafusion::datasource::MemTable;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{DataFrame, SessionContext};
+use futures::stream::BoxStream;
 use futures::{StreamExt, TryStreamExt, stream};
 use guildhall_client::arrow_message::ArrowEncoder;
 use guildhall_grant::product::{Column, Product};

@@ -58,7 +58,7 @@ impl Runner {
         spawn(async move {
             let _turn = turn;
             let work = async {
-                let sent = tokio::time::timeout(longest, send(cells, &engine, &messages)).await;
+                let sent = tokio::time::timeout(longest, send(*cells, &engine, &messages)).await;
                 let seconds = longest.as_secs();
                 sent.map_err(|_| RunError::TooLong { seconds })?
             };

@@ -58,7 +58,7 @@ pub(super) enum PlannedWork {
     /// One plan, whose rows leave.
     Rows(LogicalPlan),
     /// The lattice that cells lie in.
-    Cells(PlannedCells),
+    Cells(Box<PlannedCells>),
     /// One plan, over whose cells noise is drawn.
     AdHoc(Box<adhoc::PlannedAdHoc>),
 }
@@ -114,7 +114,7 @@ impl Runner {
             }
             Shape::Cells(query) => {
                 let planned = self.plan_cells(query, cell_status, admitted.products(), &tables);
-                PlannedWork::Cells(planned?)
+                PlannedWork::Cells(Box::new(planned?))
             }
             Shape::AdHoc(query) => {
                 let planned = self.plan_ad_hoc(query, cell_status, &admitted, &tables);
