@@ -148,7 +148,6 @@ fn what_crosses_a_boundary_knows_no_keys() {
     let graph = Graph::read();
     for shared in [
         "plan",
-        "cube",
         "client",
         "identity",
         "telemetry",

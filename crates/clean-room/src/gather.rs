@@ -25,7 +25,7 @@ pub(crate) struct Offer {
     pub(crate) part: AdmittedPart,
     pub(crate) product: Product,
     pub(crate) draws: OwnerDraws,
-    rest: ContributionStream,
+    pub(crate) rest: ContributionStream,
 }
 
 /// Asks an owner for its part, and waits for its terms.

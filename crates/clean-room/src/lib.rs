@@ -17,6 +17,8 @@ mod error;
 mod gather;
 mod release;
 mod serve;
+#[cfg(test)]
+mod tests;
 
 pub use config::{AuthorityAddress, CleanRoomConfig, ConfigError, Limits};
 pub use serve::{EnrolError, Running, StartError, enrol, start};

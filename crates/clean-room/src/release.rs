@@ -97,7 +97,10 @@ fn query_of(offer: &Offer, schema: &SchemaRef) -> Result<CubeQuery, Error> {
 }
 
 /// A session that knows one product by name, without rows, and nothing else.
-fn catalogue(product: &ProductRef, schema: &SchemaRef) -> Result<SessionState, DataFusionError> {
+pub(crate) fn catalogue(
+    product: &ProductRef,
+    schema: &SchemaRef,
+) -> Result<SessionState, DataFusionError> {
     let mut state = bare_state(base_config());
     let list = MemoryCatalogProviderList::new();
     let department = MemorySchemaProvider::new();

@@ -247,7 +247,8 @@ async fn every_reason_against_a_charge_is_found_in_order_and_recorded() {
             Box::new(|_, g| {
                 let away: PeerId = "spiffe://eastmoor/council/gateway/gw".parse().unwrap();
                 town.admin().revoke_peer(&away, town.clock.now()).unwrap();
-                g.recipient = away;
+                g.recipient = away.clone();
+                g.gateway = away;
             }),
         ),
         (
