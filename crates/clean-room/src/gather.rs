@@ -16,9 +16,15 @@ use guildhall_grant::product::Product;
 use guildhall_identity::Dialer;
 use guildhall_proto::node::v1::contribution::Kind;
 use guildhall_proto::node::v1::{TablePart, Terms};
+use prost::Message as _;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use zeroize::{Zeroize as _, Zeroizing};
+
+/// Bytes of one owner's terms; products are a few thousand.
+const MOST_TERMS: usize = 256 << 10;
+/// The bytes of a part once it is read, compared and put together, for each byte that came: what [`Room`] charges.
+const GROWS: usize = 4;
 
 /// What an owner holds the release to, and its tables on their way.
 pub(crate) struct Offer {
@@ -47,7 +53,13 @@ pub(crate) async fn ask(part: AdmittedPart, dialer: &Dialer) -> Result<Offer, Er
     let Some(Kind::Terms(terms)) = first.map_err(failed)?.kind else {
         return Err(off("its terms do not come first"));
     };
-    let (product, draws) = terms_of(*terms).ok_or_else(|| off("its terms cannot be read"))?;
+    if terms.encoded_len() > MOST_TERMS {
+        return Err(off("its terms are too long"));
+    }
+    // On a thread of its own: a product is checked in more steps than it has lines.
+    let read = tokio::task::spawn_blocking(move || terms_of(*terms));
+    let read = read.await.map_err(Error::internal)?;
+    let (product, draws) = read.ok_or_else(|| off("its terms cannot be read"))?;
     let granted = part.granted().map(|g| g.version);
     if product.product_ref() != part.product || granted != Some(product.version) {
         return Err(off("its terms are for another product"));
@@ -102,7 +114,11 @@ struct Coming {
 }
 
 /// Takes in the rest of an owner's part: every table, and the word that this was all.
-pub(crate) async fn tables(offer: &mut Offer, room: &Room) -> Result<Tables, Error> {
+pub(crate) async fn tables(
+    offer: &mut Offer,
+    wanted: &[Vec<usize>],
+    room: &Room,
+) -> Result<Tables, Error> {
     let node = Box::new(offer.part.node().clone());
     let off = |what| Error::Contribution {
         node: node.clone(),
@@ -117,7 +133,7 @@ pub(crate) async fn tables(offer: &mut Offer, room: &Room) -> Result<Tables, Err
         })?;
         match next.kind {
             _ if said.is_some() => return Err(off("it went on after the end")),
-            Some(Kind::Table(piece)) => take(piece, &mut coming, room, &off)?,
+            Some(Kind::Table(piece)) => take(piece, wanted, &mut coming, room, &off)?,
             Some(Kind::Tables(tables)) => said = usize::try_from(tables).ok(),
             Some(Kind::Terms(_)) | None => return Err(off("a message does not belong there")),
         }
@@ -135,6 +151,7 @@ pub(crate) async fn tables(offer: &mut Offer, room: &Room) -> Result<Tables, Err
 
 fn take(
     piece: TablePart,
+    wanted: &[Vec<usize>],
     coming: &mut BTreeMap<Vec<usize>, Coming>,
     room: &Room,
     off: &impl Fn(&'static str) -> Error,
@@ -142,10 +159,16 @@ fn take(
     let message = piece
         .message
         .ok_or_else(|| off("a table without content"))?;
-    room.take(message.body.len().saturating_add(message.header.len()))?;
-    let levels = piece.levels.iter().map(|l| usize::try_from(*l));
-    let levels = levels.collect::<Result<Vec<_>, _>>();
-    let levels = levels.map_err(|_| off("a table at no level"))?;
+    let bytes = message.body.len().saturating_add(message.header.len());
+    room.take(bytes.saturating_mul(GROWS))?;
+    let levels = piece
+        .levels
+        .iter()
+        .map(|l| usize::try_from(*l).unwrap_or(usize::MAX));
+    let levels: Vec<usize> = levels.collect();
+    if !wanted.contains(&levels) {
+        return Err(off("a table that was not asked for"));
+    }
     let unreadable = |_| off("a table that cannot be read");
     match coming.get_mut(&levels) {
         None => {

@@ -21,4 +21,4 @@ mod serve;
 mod tests;
 
 pub use config::{AuthorityAddress, CleanRoomConfig, ConfigError, Limits};
-pub use serve::{EnrolError, Running, StartError, enrol, start};
+pub use serve::{Running, StartError, start};

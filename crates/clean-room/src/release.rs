@@ -13,7 +13,7 @@ use datafusion::common::DataFusionError;
 use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::SessionState;
 use futures::future::try_join_all;
-use guildhall_cube::{Asked, Known, Question};
+use guildhall_cube::{Asked, Known, Question, levels};
 use guildhall_disclosure::joint::{Joined, JointError, OwnerPart, Tables, join};
 use guildhall_disclosure::{Gate, Released, Rule};
 use guildhall_model::ProductRef;
@@ -36,12 +36,17 @@ pub(crate) struct Agreed {
 /// Reads the question again from each fragment, and holds it against the terms of its owner and against the others.
 pub(crate) fn agree(offers: Vec<Offer>, cell_status: bool) -> Result<Agreed, Error> {
     let all: BTreeSet<ProductRef> = offers.iter().map(|o| o.part.product.clone()).collect();
+    let first = offers.first().and_then(|o| o.product.conforms_to.clone());
     let (mut schemas, mut queries) = (Vec::new(), Vec::new());
     for offer in &offers {
         let mut owners = offer.product.joint_with.clone();
         owners.insert(offer.part.product.clone());
-        // Invariant: the owners of a cell are always the same; each has said who the others are.
-        if owners != all {
+        let owner = |p: &ProductRef| (p.council.clone(), p.department.clone());
+        let departments: BTreeSet<_> = all.iter().map(owner).collect();
+        let template = &offer.product.conforms_to;
+        let alike = template.is_some() && *template == first;
+        // Invariant: the owners of a cell are always the same; each has said who the others are, and none is twice.
+        if owners != all || departments.len() != all.len() || !alike {
             let product = name(offer);
             return Err(Error::Owners { product });
         }
@@ -150,11 +155,29 @@ impl Agreed {
     }
 
     /// Waits for all parts, puts them together and releases what passes.
-    pub(crate) async fn release(mut self, room: &Room) -> Result<Released, Error> {
-        let coming = self.offers.iter_mut().map(|offer| tables(offer, room));
+    pub(crate) async fn release<T>(mut self, room: &Room, turn: T) -> Result<Released, Error>
+    where
+        T: Send + 'static,
+    {
+        let wanted = self.wanted()?;
+        let coming = self.offers.iter_mut();
+        let coming = coming.map(|offer| tables(offer, &wanted, room));
         let tables = try_join_all(coming).await?;
-        let released = tokio::task::spawn_blocking(move || self.weigh(tables));
+        // Work that was begun goes on to its end, and its turn is not given back before.
+        let released = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            self.weigh(tables)
+        });
         released.await.map_err(Error::internal)?
+    }
+
+    /// The levels of every table of the lattice that the cells lie in.
+    fn wanted(&self) -> Result<Vec<Vec<usize>>, Error> {
+        let questions = self.questions()?;
+        let question = questions
+            .first()
+            .ok_or_else(|| Error::internal("no part"))?;
+        Ok(levels(&question.axes().map_err(Error::internal)?))
     }
 
     /// Puts the owners' tables together, and takes from them what was asked for and passes.

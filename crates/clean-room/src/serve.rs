@@ -7,11 +7,11 @@ use crate::gather::{Room, ask};
 use crate::release::agree;
 use futures::future::try_join_all;
 use guildhall_client::arrow_message::ArrowEncoder;
-use guildhall_client::{AuthorityClient, ClientError, EnrolmentClient, Upkeep, keep_up};
+use guildhall_client::{AuthorityClient, ClientError, Upkeep, keep_up};
 use guildhall_disclosure::Released;
 use guildhall_identity::{
-    ClientAuth, Dialer, EnrolmentCode, Identity, IdentityError, MAX_MESSAGE_BYTES, ServerTls,
-    TrustStore, require_peer, serve, server_builder,
+    ClientAuth, Dialer, Identity, IdentityError, MAX_MESSAGE_BYTES, ServerTls, TrustStore,
+    require_peer, serve, server_builder,
 };
 use guildhall_model::{PeerId, Role, SharedClock};
 use guildhall_proto::clean_room::v1::ReleaseRequest;
@@ -19,7 +19,6 @@ use guildhall_proto::clean_room::v1::clean_room_server::{CleanRoom, CleanRoomSer
 use guildhall_proto::node::v1::ArrowMessage;
 use guildhall_telemetry::spawn;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -65,35 +64,6 @@ pub enum StartError {
     },
 }
 
-/// Why an enrolment came to nothing.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnrolError {
-    /// The authority did not certify this clean room.
-    #[error("cannot enrol")]
-    Refused {
-        /// Why.
-        #[source]
-        source: ClientError,
-    },
-    /// The identity folder cannot be made.
-    #[error("cannot make the folder `{}`", folder.display())]
-    Folder {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// What it gave cannot be kept.
-    #[error("cannot keep the new identity")]
-    Keep {
-        /// Why.
-        #[source]
-        source: IdentityError,
-    },
-}
-
 /// A clean room that serves until it is stopped or dropped.
 #[derive(Debug)]
 #[must_use = "a clean room stops when this is dropped"]
@@ -125,30 +95,6 @@ impl Running {
         drop(self.background);
         self.server.kill().await;
     }
-}
-
-/// Trades an enrolment code for a clean room's identity and keeps it.
-pub async fn enrol(
-    config: &CleanRoomConfig,
-    code: &EnrolmentCode,
-    clock: SharedClock,
-) -> Result<PeerId, EnrolError> {
-    let refused = |source| EnrolError::Refused { source };
-    let keep = |source| EnrolError::Keep { source };
-    let folder = &config.identity;
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|source| EnrolError::Folder {
-            folder: folder.clone(),
-            source,
-        })?;
-    let desk = EnrolmentClient::new(&config.authority.address, code, clock).map_err(refused)?;
-    let enrolled = desk.enrol(&[], &config.host_names).await.map_err(refused)?;
-    enrolled.trust.save(folder).map_err(keep)?;
-    enrolled.identity.save(folder).map_err(keep)?;
-    Ok(enrolled.identity.peer())
 }
 
 /// Starts the clean room that `config` describes.
@@ -212,11 +158,13 @@ struct Inner {
 impl Inner {
     /// Answers one question, or not.
     async fn answer(&self, gateway: &PeerId, request: ReleaseRequest) -> Result<Released, Error> {
+        let turn = self.turn()?;
         let cell_status = request.cell_status;
         let parts = self.door.enter(gateway, request, self.clock.now())?;
         let offers = try_join_all(parts.into_iter().map(|part| ask(part, &self.dialer))).await?;
-        let agreed = agree(offers, cell_status)?;
-        agreed.release(&Room::new(self.memory_mib)).await
+        let agreed = tokio::task::spawn_blocking(move || agree(offers, cell_status));
+        let agreed = agreed.await.map_err(Error::internal)??;
+        agreed.release(&Room::new(self.memory_mib), turn).await
     }
 
     /// The same, within the time that one question may take.
@@ -260,13 +208,11 @@ impl CleanRoom for Service {
             error.log(&gateway);
             error.status()
         };
-        let turn = self.0.turn().map_err(failed)?;
         // Nothing leaves before all is released: an answer is whole, or it is an error.
         let released = self.0.in_time(&gateway, request).await.map_err(failed)?;
         let all = messages(released).map_err(failed)?;
         let (to, answer) = mpsc::channel(AHEAD);
         spawn(async move {
-            let _turn = turn;
             for message in all {
                 if to.send(Ok(message)).await.is_err() {
                     return;

@@ -6,7 +6,7 @@
 
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
-use arrow::datatypes::{Schema, SchemaRef};
+use arrow::datatypes::{DataType, Schema, SchemaRef};
 use arrow::error::ArrowError;
 use arrow::ipc::convert::try_schema_from_flatbuffer_bytes;
 use arrow::ipc::reader::RecordBatchDecoder;
@@ -98,8 +98,11 @@ pub fn decode_batch(
             .iter()
             .flatten()
             .all(|n| n.length() >= 0 && n.null_count() >= 0);
-        // A batch without columns can claim any number of rows; it has no bytes to show for them.
-        let rows_fit = !schema.fields().is_empty() || rows <= u64::from(u32::MAX);
+        // A batch without columns, or with none that take bytes, can claim any number of rows.
+        let rows_fit = match schema.fields().iter().all(|f| weightless(f.data_type())) {
+            true => rows <= u64::from(u32::MAX) && schema.fields().is_empty(),
+            false => rows <= body.saturating_mul(8).max(1),
+        };
         if !buffers_fit || !nodes_fit || !rows_fit || batch.compression().is_some() {
             return Err(ArrowMessageError::Inconsistent);
         }
@@ -110,6 +113,16 @@ pub fn decode_batch(
             .and_then(RecordBatchDecoder::read_record_batch)
             .map_err(|_| ArrowMessageError::Inconsistent)
     })
+}
+
+/// Whether values of a type take no bytes of their own.
+fn weightless(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Null | DataType::FixedSizeBinary(0) => true,
+        DataType::Struct(fields) => fields.iter().all(|f| weightless(f.data_type())),
+        DataType::FixedSizeList(item, n) => *n == 0 || weightless(item.data_type()),
+        _ => false,
+    }
 }
 
 // The Arrow library asserts some of what it reads; a peer must not be able to end our task with it.

@@ -10,6 +10,7 @@ pub mod arrow_message;
 mod authority;
 mod call;
 mod contributor;
+mod enrol;
 mod enrolment;
 mod error;
 mod node;
@@ -19,6 +20,7 @@ mod upkeep;
 
 pub use authority::{AuthorityClient, Debited, LatestManifest, Renewed};
 pub use contributor::{ContributionStream, ContributorClient};
+pub use enrol::{EnrolError, enrol};
 pub use enrolment::{Enrolled, EnrolmentClient};
 pub use error::{ClientError, Lost};
 pub use node::{BatchStream, MessageStream, NodeClient};

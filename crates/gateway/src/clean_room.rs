@@ -16,9 +16,9 @@ use std::time::Duration;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
-/// The longest to wait for the schema, before which every node has to have begun with its part. Grants last no longer
-/// than minutes.
-const FIRST_ANSWER: Duration = Duration::from_secs(120);
+/// The longest to wait for the schema. It comes with the answer: nothing leaves a clean room before all is released, and
+/// that may take as long as it gives one question.
+const FIRST_ANSWER: Duration = Duration::from_secs(660);
 
 /// Calls one clean room. Clones share its connection.
 #[derive(Debug, Clone)]

@@ -48,4 +48,4 @@ mod view;
 
 pub use config::{CleanRoomConfig, ConfigError, CouncilConfig, GatewayConfig, Limits};
 pub use seal::NoRandomness;
-pub use serve::{EnrolError, Running, StartError, enrol, start};
+pub use serve::{Running, StartError, start};

@@ -9,17 +9,15 @@ use crate::net::Net;
 use crate::seal::{NoRandomness, Sealer};
 use crate::session::Sessions;
 use arrow_flight::flight_service_server::FlightServiceServer;
-use guildhall_client::{AuthorityClient, ClientError, EnrolmentClient, Upkeep, keep_up};
+use guildhall_client::{AuthorityClient, ClientError, Upkeep, keep_up};
 use guildhall_identity::{
-    ClientAuth, Dialer, EnrolmentCode, Identity, IdentityError, MAX_MESSAGE_BYTES, ServerTls,
-    TrustStore, server_builder,
+    ClientAuth, Dialer, Identity, IdentityError, MAX_MESSAGE_BYTES, ServerTls, TrustStore,
+    server_builder,
 };
 use guildhall_model::{CouncilName, PeerId, Role, SharedClock};
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::SocketAddr;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
@@ -74,35 +72,6 @@ pub enum StartError {
     },
 }
 
-/// Why an enrolment came to nothing.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EnrolError {
-    /// The authority did not certify this gateway.
-    #[error("cannot enrol")]
-    Refused {
-        /// Why.
-        #[source]
-        source: ClientError,
-    },
-    /// The identity folder cannot be made.
-    #[error("cannot make the folder `{}`", folder.display())]
-    Folder {
-        /// The folder.
-        folder: std::path::PathBuf,
-        /// Why.
-        #[source]
-        source: std::io::Error,
-    },
-    /// What it gave cannot be kept.
-    #[error("cannot keep the new identity")]
-    Keep {
-        /// Why.
-        #[source]
-        source: IdentityError,
-    },
-}
-
 /// A gateway that runs until it is stopped or dropped.
 #[must_use = "a gateway stops when this is dropped"]
 pub struct Running {
@@ -144,31 +113,6 @@ impl Running {
         self.engine.cancel_all();
         self.server.kill().await;
     }
-}
-
-/// Trades an enrolment code for a gateway's identity and keeps it in `folder`.
-pub async fn enrol(
-    code: &EnrolmentCode,
-    authority: &str,
-    host_names: &[String],
-    folder: &Path,
-    clock: SharedClock,
-) -> Result<PeerId, EnrolError> {
-    let refused = |source| EnrolError::Refused { source };
-    let keep = |source| EnrolError::Keep { source };
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)
-        .map_err(|source| EnrolError::Folder {
-            folder: folder.to_owned(),
-            source,
-        })?;
-    let desk = EnrolmentClient::new(authority, code, clock).map_err(refused)?;
-    let enrolled = desk.enrol(&[], host_names).await.map_err(refused)?;
-    enrolled.trust.save(folder).map_err(keep)?;
-    enrolled.identity.save(folder).map_err(keep)?;
-    Ok(enrolled.identity.peer())
 }
 
 /// Starts the gateway that `config` describes.

@@ -282,8 +282,9 @@ impl Product {
                 "is set, though the product is not one of cells that conforms to a template",
             );
         }
-        if self.joint_with.contains(&self.product_ref()) {
-            return rule("names the product itself");
+        let own = |p: &ProductRef| p.council == self.council && p.department == self.department;
+        if self.joint_with.iter().any(own) {
+            return rule("names a product of the department's own; its units would count twice");
         }
         Ok(())
     }

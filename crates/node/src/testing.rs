@@ -73,7 +73,7 @@ impl TestNode {
         let runner = Runner {
             door: Door::new(node, trust(&council, clock.now()), clock.now()),
             products: Products::new(products, signer.public(), Arc::new(datasets)),
-            secret: NoiseSecret::from_bytes([7; 32]),
+            secret: NoiseSecret::from_bytes([5; 32]),
             patterns: Patterns::default(),
             policies: Policies::department(policy).unwrap(),
             engine: Engine::new(&Limits {

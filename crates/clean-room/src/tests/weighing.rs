@@ -229,7 +229,9 @@ fn offers(change: &Change) -> Vec<Offer> {
 }
 
 async fn released(change: Change) -> Result<Released, Error> {
-    agree(offers(&change), false)?.release(&Room::new(1)).await
+    agree(offers(&change), false)?
+        .release(&Room::new(1), ())
+        .await
 }
 
 #[tokio::test]
@@ -277,7 +279,13 @@ async fn owners_name_each_other_and_ask_the_same_or_nothing_is_put_together() {
 
 #[tokio::test]
 async fn a_part_that_breaks_off_or_goes_on_is_no_part() {
-    let wrong: [(&str, fn(&mut Vec<Kind>)); 4] = [
+    type Wrong = (&'static str, fn(&mut Vec<Kind>));
+    let wrong: [Wrong; 5] = [
+        ("was not asked for", |kinds| {
+            if let Kind::Table(part) = &mut kinds[0] {
+                part.levels.push(1);
+            }
+        }),
         ("it broke off", |kinds| drop(kinds.pop())),
         ("it broke off", |kinds| {
             let last = kinds.pop().unwrap();
@@ -344,6 +352,8 @@ async fn a_node_that_lies_is_named_and_nothing_is_released() {
 #[tokio::test]
 async fn parts_that_take_more_memory_than_one_question_may_are_not_taken_in() {
     let mut offers = offers(&Change::default());
-    let refused = tables(&mut offers[0], &Room::new(0)).await.unwrap_err();
+    let refused = tables(&mut offers[0], &[vec![0], vec![1]], &Room::new(0))
+        .await
+        .unwrap_err();
     assert!(matches!(refused, Error::TooLarge { mebibytes: 0 }));
 }

@@ -345,9 +345,15 @@ async fn start_clean_room(
     if !is_enrolled(&config.identity, &options.clock) {
         let peer = council_peer(home, PeerRole::CleanRoom, "main")?;
         let code = invite(&authority_folder(data, home), &peer, &options.clock)?;
-        guildhall_clean_room::enrol(&config, &code, options.clock.clone())
-            .await
-            .context("cannot enrol the clean room")?;
+        guildhall_client::enrol(
+            &code,
+            &config.authority.address,
+            &config.host_names,
+            &config.identity,
+            options.clock.clone(),
+        )
+        .await
+        .context("cannot enrol the clean room")?;
     }
     let running = guildhall_clean_room::start(config.clone(), options.clock.clone())
         .await
@@ -389,7 +395,7 @@ async fn start_gateway(
     if !is_enrolled(&config.identity, &options.clock) {
         let peer = council_peer(home, PeerRole::Gateway, "main")?;
         let code = invite(&authority_folder(data, home), &peer, &options.clock)?;
-        guildhall_gateway::enrol(
+        guildhall_client::enrol(
             &code,
             &address(home).to_string(),
             &config.host_names,

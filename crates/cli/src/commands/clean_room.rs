@@ -32,7 +32,9 @@ pub async fn run(command: CleanRoomCommand) -> Result<()> {
         CleanRoomCommand::Enrol { config, code } => {
             let config = CleanRoomConfig::load(&config)?;
             let code = read_code(&code)?;
-            let peer = guildhall_clean_room::enrol(&config, &code, clock()).await?;
+            let (authority, names) = (&config.authority.address, &config.host_names);
+            let peer =
+                guildhall_client::enrol(&code, authority, names, &config.identity, clock()).await?;
             println!("enrolled as {peer}");
         }
         CleanRoomCommand::Serve { config } => {

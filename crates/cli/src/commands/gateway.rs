@@ -42,7 +42,7 @@ pub async fn run(command: GatewayCommand) -> Result<()> {
                         code.council
                     )
                 })?;
-            let peer = guildhall_gateway::enrol(
+            let peer = guildhall_client::enrol(
                 &code,
                 &home.authority,
                 &config.host_names,

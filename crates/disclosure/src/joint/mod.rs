@@ -8,10 +8,15 @@
 //!
 //! A joint cell is a margin of its owners' cells: what all but one of them publish, taken from it, leaves the last one's.
 //! Owners decide alone, so it is the joint cell that gives way. The parts that owners withhold by themselves have to
-//! protect each other as in any line ([`crate::margins`]): there is none of them, or there are two at least, of
-//! `minimum_group` units together, and for a total not dominated together. Else the joint cell is withheld ([`Parts::fit`]).
-//! A part without units counts as withheld where its owner might have some: where every key of the cell is a value that
+//! protect each other: there is none of them, or there are two at least that have units, of `minimum_group` units together,
+//! and for a total not dominated together. Else the joint cell is withheld ([`Parts::fit`]). So what one owner alone keeps
+//! back is never told as the whole, whoever else was asked and had nobody. A part without units counts as withheld where its owner might have some: where every key of the cell is a value that
 //! the owner declares or has anywhere. (A ward of one council has no part at another, and is told by its own.)
+//!
+//! What this does not hold back: an owner knows its own part, and so learns from a joint cell what the others have together,
+//! to within the noise; of two owners, each learns the other's. And noise is drawn by what owners say of their members, so an
+//! owner that lies about them can have it drawn again. Products are released together by owners that may know this of each
+//! other.
 //!
 //! What this asks of whoever sets a release up: the owners of a joint cell are always the same ones. Two joint releases
 //! that differ by an owner would tell that one's part.
@@ -31,6 +36,7 @@ mod check;
 mod columns;
 
 use crate::Cuboid;
+use crate::coordinates::KeyColumn;
 use crate::dominance;
 use crate::facts::{Amount, Facts, Members, Parts, Statistic, Total};
 use crate::lattice::{Keys, Lattice, Table};
@@ -45,6 +51,7 @@ use check::Checked;
 use columns::Merged;
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::fmt;
 
 /// The tables of a lattice, each with the level of every axis. Key columns come first, as in a [`Cuboid`], then
 /// further keys that name its cells, if any, then the facts.
@@ -52,7 +59,6 @@ pub type Tables = Vec<(Vec<usize>, RecordBatch)>;
 
 /// What one owner knows of the cells, before disclosure control, and how it would release them by itself. `Debug` shows
 /// no content.
-#[derive(Debug)]
 pub struct OwnerPart {
     /// The fewest distinct units that a cell of this owner's stands on.
     pub minimum_group: u32,
@@ -77,8 +83,7 @@ pub struct TotalTerms {
     pub scale: i8,
 }
 
-/// Cells put together: what a gate and a [`Pattern`](crate::Pattern) are made from.
-#[derive(Debug)]
+/// Cells put together: what a gate and a [`Pattern`](crate::Pattern) are made from. `Debug` shows no content.
 pub struct Joined {
     /// With the strictest minimum group of all owners.
     pub facts: Facts,
@@ -86,6 +91,24 @@ pub struct Joined {
     pub axes: Vec<Axis>,
     /// Of the owners' layout, but for columns about [`Parts`] among the facts.
     pub tables: Tables,
+}
+
+impl fmt::Debug for OwnerPart {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OwnerPart")
+            .field("axes", &self.axes.len())
+            .field("tables", &self.tables.len())
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Joined {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Joined")
+            .field("axes", &self.axes.len())
+            .field("tables", &self.tables.len())
+            .finish_non_exhaustive()
+    }
 }
 
 /// Why parts of cells are not put together. No variant carries a value of the data.
@@ -159,7 +182,6 @@ pub(crate) fn join_with(
         declare(&mut axes, &part.axes).ok_or(JointError::Unlike { owner })?;
     }
     let joining = Joining {
-        parts,
         weighed: &weighed,
         minimum_group,
     };
@@ -263,10 +285,13 @@ impl Opened {
             })
         };
         let cuboids = part.tables.iter().map(cuboid);
-        Ok(Self {
-            facts,
-            cuboids: cuboids.collect::<Result<_, ReleaseError>>()?,
-        })
+        let cuboids = cuboids.collect::<Result<Vec<Cuboid>, ReleaseError>>()?;
+        // Ahead of all that takes memory by the row: facts are numbers, which a table of many rows has bytes for.
+        for cuboid in &cuboids {
+            let keys = Keys::columns_of(&part.axes, &cuboid.levels);
+            facts.check(cuboid.cells.schema_ref(), keys)?;
+        }
+        Ok(Self { facts, cuboids })
     }
 }
 
@@ -305,10 +330,11 @@ struct Place {
     rows: Vec<Option<usize>>,
     /// The cell's key on each axis.
     at: Vec<Option<Vec<u8>>>,
+    /// Every key that is told of it.
+    lies: Vec<u8>,
 }
 
 struct Joining<'a> {
-    parts: &'a [OwnerPart],
     weighed: &'a [Weighed<'a>],
     minimum_group: u32,
 }
@@ -325,7 +351,11 @@ impl Joining<'_> {
             return Err(JointError::Unlike { owner });
         }
         let mut merged = Merged::of(totals.len());
-        let places = places(&tables);
+        let facts = Facts::gathered_columns(totals.len());
+        let keys = batches
+            .first()
+            .map_or(0, |b| b.num_columns().saturating_sub(facts));
+        let places = places(&tables, keys)?;
         for place in places.values() {
             for at in 0..=totals.len() {
                 let statistic = match at.checked_sub(1) {
@@ -335,10 +365,6 @@ impl Joining<'_> {
                 self.add(&tables, place, levels, (at, statistic), &mut merged)?;
             }
         }
-        let facts = Facts::gathered_columns(totals.len());
-        let keys = batches
-            .first()
-            .map_or(0, |b| b.num_columns().saturating_sub(facts));
         let rows: Vec<&[Option<usize>]> = places.values().map(|p| p.rows.as_slice()).collect();
         Ok(merged.write(&batches, keys, &rows, totals)?)
     }
@@ -379,35 +405,49 @@ impl Joining<'_> {
             .iter()
             .map(|(n, _)| *n)
             .fold(0, u64::saturating_add);
+        // A part without units hides no other.
+        let parts = withheld.iter().filter(|(n, _)| *n > 0).count();
         let amount = lines::together(withheld.iter().map(|(_, amount)| *amount));
         let dominated = match statistic {
             Statistic::Units => false,
             Statistic::Total(_) => !dominance::passes(amount.sum, amount.largest, amount.second),
         };
-        debug_assert!(self.parts.len() >= withheld.len());
         withheld.is_empty()
-            || (withheld.len() >= 2 && together >= u64::from(self.minimum_group) && !dominated)
+            || (parts >= 2 && together >= u64::from(self.minimum_group) && !dominated)
     }
 }
 
-/// The cells that any owner has, in the order of their names.
-fn places(tables: &[&(Table<'_>, Keys, &RecordBatch)]) -> BTreeMap<Vec<u8>, Place> {
-    let mut places = BTreeMap::new();
-    for (owner, (table, keys, _)) in tables.iter().enumerate() {
+/// The cells that any owner has, in the order of their names. Where several have one, all say the same of what it lies in:
+/// the first `keys` columns.
+fn places(
+    tables: &[&(Table<'_>, Keys, &RecordBatch)],
+    keys: usize,
+) -> Result<BTreeMap<Vec<u8>, Place>, JointError> {
+    let mut places: BTreeMap<Vec<u8>, Place> = BTreeMap::new();
+    for (owner, (table, own, cells)) in tables.iter().enumerate() {
+        let part = |source| JointError::Part { owner, source };
+        let within = cells.columns().iter().take(keys).map(KeyColumn::read);
+        let within = within.collect::<Result<Vec<_>, _>>().map_err(part)?;
         for (name, row) in &table.rows {
+            let mut lies = Vec::new();
+            within.iter().for_each(|key| key.write(*row, &mut lies));
             let place = match places.entry(name.clone()) {
                 Entry::Occupied(place) => place.into_mut(),
                 Entry::Vacant(place) => place.insert(Place {
                     rows: vec![None; tables.len()],
-                    at: keys.at(*row),
+                    at: own.at(*row),
+                    lies: lies.clone(),
                 }),
             };
+            if place.lies != lies {
+                return Err(part(wrong("a cell that lies elsewhere with another owner")));
+            }
             if let Some(of) = place.rows.get_mut(owner) {
                 *of = Some(*row);
             }
         }
     }
-    places
+    Ok(places)
 }
 
 fn alike(first: Option<&&RecordBatch>, other: &RecordBatch) -> bool {

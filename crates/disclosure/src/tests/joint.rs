@@ -143,7 +143,8 @@ proptest! {
                     .map(|cube| cube.cells.get(cell).map_or(0, |c| c[0].len()))
                     .collect();
                 let people: usize = withheld.iter().sum();
-                let safe = withheld.is_empty() || (withheld.len() >= 2 && people >= world.k as usize);
+                let some = withheld.iter().filter(|n| **n > 0).count();
+                let safe = withheld.is_empty() || (some >= 2 && people >= world.k as usize);
                 prop_assert!(safe || !weighed.stands(row), "{cell:?}: {withheld:?}");
             }
         }
@@ -265,6 +266,24 @@ fn a_part_that_might_have_been_and_is_empty_counts_as_withheld() {
     let stand: Vec<bool> = names.values().map(|row| weighed.stands(*row)).collect();
     // With it goes what that owner withholds beside it.
     assert!(!stand[0] && stand[1] != stand[2], "{stand:?}");
+}
+
+#[test]
+fn what_an_owner_keeps_back_for_its_margin_is_not_told_where_the_others_have_nobody() {
+    // 15 go with the 3 that the first owner withholds; the second has nobody there.
+    let first = people(10, 0, &[(1, 3), (2, 15), (3, 40), (4, 50), (5, 60)]);
+    let second = people(10, 300, &[(1, 9), (3, 30), (4, 40), (5, 50)]);
+    let mut parts = Vec::new();
+    for world in [&first, &second] {
+        let mut part = part(world, &world.cube_cells(), secret().draws());
+        let wards = crate::tests::worlds::key_column(0, 1, &[1, 2, 3, 4, 5]);
+        part.axes[0].declared[0] = crate::tests::worlds::batch(vec![wards]);
+        parts.push(part);
+    }
+    let joined = join_with(&parts, &TERMS, still()).unwrap();
+    let (names, weighed) = weighed(&joined, &[1]);
+    let stand: Vec<bool> = names.values().map(|row| weighed.stands(*row)).collect();
+    assert!(stand[0] && !stand[1], "{stand:?}");
 }
 
 #[test]

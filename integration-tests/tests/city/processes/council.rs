@@ -71,8 +71,10 @@ impl Council {
             council.fill(department);
             council.serve(department);
         }
-        council.enrol("gateway");
-        council.serve("gateway");
+        for role in ["clean-room", "gateway"] {
+            council.enrol(role);
+            council.serve(role);
+        }
         let account = [
             "authority",
             "add-account",
@@ -104,7 +106,7 @@ impl Council {
         if std::fs::hard_link(&built, &program).is_err() {
             std::fs::copy(&built, &program).unwrap();
         }
-        let roles = ["authority", "gateway"]
+        let roles = ["authority", "clean-room", "gateway"]
             .into_iter()
             .chain(departments.iter().copied());
         let ports = roles.map(|r| (r, HeldPort::new().unwrap())).collect();
@@ -169,6 +171,11 @@ impl Council {
                 line("identity", &theirs, &data),
                 line("authority", "authority:7440", &address("authority")),
             ],
+            "clean-room" => vec![
+                line("listen", "0.0.0.0:7470", &address(role)),
+                line("identity", &theirs, &data),
+                line("address", "authority:7440", &address("authority")),
+            ],
             node => {
                 let port = NODES.iter().find(|(n, _)| *n == node).unwrap().1;
                 vec![
@@ -183,7 +190,7 @@ impl Council {
 
     fn file_of(role: &str) -> String {
         match role {
-            "authority" | "gateway" => format!("{role}.toml"),
+            "authority" | "clean-room" | "gateway" => format!("{role}.toml"),
             node => format!("node-{node}.toml"),
         }
     }
@@ -290,13 +297,12 @@ impl Council {
     }
 
     fn enrol(&self, role: &str) {
-        let (kind, invite) = if role == "gateway" {
-            ("gateway", vec!["--role", "gateway", "--name", "main"])
-        } else {
-            (
+        let (kind, invite) = match role {
+            "clean-room" | "gateway" => (role, vec!["--role", role, "--name", "main"]),
+            _ => (
                 "node",
                 vec!["--role", "node", "--department", role, "--name"],
-            )
+            ),
         };
         let name = format!("{role}-1");
         let mut args = [&["authority", "invite"], &invite[..]].concat();

@@ -133,7 +133,7 @@ fn the_first_start_of_the_compose_file_is_made_of_commands_that_there_are() {
         is_command(&command);
         seen += 1;
     }
-    assert_eq!(seen, 7, "{text}");
+    assert_eq!(seen, 9, "{text}");
 }
 
 #[test]

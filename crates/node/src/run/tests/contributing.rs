@@ -17,10 +17,10 @@ use tonic::{Code, Status};
 const ROOM: &str = "spiffe://northmoor/council/clean-room/main";
 
 fn joint() -> String {
-    let with = "conforms_to = \"sessions\"\njoint_with = [\"southmere.parking.sessions\"]\nunit = ";
+    let with = "conforms_to = \"sessions\"\njoint_with = [\"southmere.parking.sessions\"]\nunit = \"vehicle\"";
     SESSIONS
         .replace("version = 1", "version = 2")
-        .replace("unit = ", with)
+        .replace("unit = \"vehicle\"", with)
 }
 
 /// Parking, whose sessions are released together with southmere's.
@@ -65,7 +65,10 @@ async fn a_clean_room_is_given_terms_and_every_table_and_told_that_this_is_all()
         ..
     } = terms.as_ref();
     assert_eq!(product.as_ref().unwrap().minimum_group, 10);
-    assert_eq!(totals, &["rows", "sum:sessions.paid_pence"]);
+    assert_eq!(
+        totals,
+        &["rows", "sum:sessions.car_park,sessions.paid_pence"]
+    );
     assert_eq!(draws.len(), 32);
     let mut units = Vec::new();
     let mut schema = None;

@@ -60,6 +60,14 @@ fn may_join<'a>(leaves: &[&Leaf], room: Option<&'a CleanRoom>) -> Result<&'a Cle
             "that have to be released together, and no clean room is configured at this gateway";
         return Err(refused(leaves, why));
     };
+    let templates: BTreeSet<_> = products().map(|p| &p.conforms_to).collect();
+    if templates.len() > 1 || templates.contains(&None) {
+        return Err(refused(leaves, "whose products are not of one template"));
+    }
+    let owners: BTreeSet<_> = products().map(|p| (&p.council, &p.department)).collect();
+    if owners.len() < leaves.len() {
+        return Err(refused(leaves, "of which one would give two parts"));
+    }
     let all: BTreeSet<_> = products().map(|p| p.product_ref()).collect();
     let apart = |p: &&Product| {
         let mut owners = p.joint_with.clone();
@@ -81,14 +89,6 @@ fn may_join<'a>(leaves: &[&Leaf], room: Option<&'a CleanRoom>) -> Result<&'a Cle
             product.product_ref()
         );
         return Err(refused(leaves, &why));
-    }
-    let templates: BTreeSet<_> = products().map(|p| &p.conforms_to).collect();
-    if templates.len() > 1 || templates.contains(&None) {
-        return Err(refused(leaves, "whose products are not of one template"));
-    }
-    let owners: BTreeSet<_> = products().map(|p| (&p.council, &p.department)).collect();
-    if owners.len() < leaves.len() {
-        return Err(refused(leaves, "of which one would give two parts"));
     }
     Ok(room)
 }

@@ -360,7 +360,8 @@ async fn products_that_are_not_of_one_template_or_not_of_two_owners_are_not_put_
             .contains("not all released as cells")
     );
     let named = union("northmoor.parking.sessions", "southmere.parking.sessions");
-    let plan = city.plan(&named).await.unwrap();
+    let pair = with_room(vec![of("northmoor", 600, 10), of("southmere", 300, 10)]);
+    let plan = pair.plan(&named).await.unwrap();
     assert_eq!(plan.fragments()[0].mode, Mode::Joint);
     assert!(!plan.is_of_all());
 
