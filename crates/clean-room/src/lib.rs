@@ -6,8 +6,10 @@
 //! grants; what the question means is read here again from the bytes that the grants name.
 //!
 //! It holds what one question needs, in memory, until that is answered: no key, no row, no unit, nothing on disk. What it
-//! learns meanwhile are the owners' cells before disclosure control, and what their noise is drawn with; who reads its
-//! memory learns them, too. It is the council's to run.
+//! learns meanwhile are the owners' cells before disclosure control, with the sums of their units' record keys, and what
+//! their noise is drawn with; who reads its memory learns them, too. It is the council's to run.
+//!
+//! Not yet: a log of its own (nodes and authorities keep theirs), and answers padded to buckets of time.
 //!
 //! An owner may lie within the bounds of what could be true; what could not be is refused, and the owner named.
 

@@ -1,8 +1,11 @@
 //! What a clean room is sent: this owner's part of cells, before disclosure control.
 //!
 //! The same steps lead here as to a release ([`Runner::keyed`]). What leaves is every table of the lattice that the cells
-//! lie in, and the owner's terms; no unit, no record key and no row. A clean room is the council's own, named by the grant
-//! and known by its certificate; it releases by the strictest terms of all owners.
+//! lie in, and the owner's terms: no row and no name of a unit. The sum of record keys of a cell with one unit is that
+//! unit's: whoever reads the clean room's memory knows it again for as long as `noise.key` lasts.
+//!
+//! A clean room is the council's own, named by the grant and known by its certificate; it releases by the strictest terms
+//! of all owners.
 
 use super::planned::{PlannedCells, PlannedWork};
 use super::{Keyed, Runner, stream};
