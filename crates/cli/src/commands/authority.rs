@@ -261,12 +261,14 @@ fn peer(
 ) -> Result<PeerId> {
     let department = match (role, department) {
         (Role::Node, Some(department)) if department != "council" => department,
-        (Role::Gateway | Role::Analyst, None) => "council".to_owned(),
+        (Role::CleanRoom | Role::Gateway | Role::Analyst, None) => "council".to_owned(),
         (Role::Node, _) => bail!("a node is of a department: give --department, and not `council`"),
-        (Role::Gateway | Role::Analyst, Some(_)) => {
+        (Role::CleanRoom | Role::Gateway | Role::Analyst, Some(_)) => {
             bail!("a {role} is of the council, not of a department")
         }
-        (other, _) => bail!("a {other} cannot be invited; node, gateway and analyst can"),
+        (other, _) => {
+            bail!("a {other} cannot be invited; node, clean-room, gateway and analyst can")
+        }
     };
     Ok(PeerId {
         council: council.clone(),
