@@ -34,7 +34,7 @@ pub enum AuthorityCommand {
         /// authority.toml
         #[arg(long, short)]
         config: PathBuf,
-        /// What it will be: node, gateway or analyst
+        /// What it will be: node, clean-room, gateway or analyst
         #[arg(long)]
         role: Role,
         /// Its name
