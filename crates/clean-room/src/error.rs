@@ -1,5 +1,7 @@
 //! Why a question is not answered. Nothing here carries a value, a count or a literal.
 
+use arrow::error::ArrowError;
+use datafusion::common::DataFusionError;
 use guildhall_client::ClientError;
 use guildhall_disclosure::ReleaseError;
 use guildhall_disclosure::joint::JointError;
@@ -8,6 +10,7 @@ use guildhall_model::{PeerId, ProductRef, Role};
 use guildhall_plan::cube::Refusal;
 use guildhall_plan::profile::ProfileError;
 use guildhall_telemetry::error_chain;
+use std::error::Error as _;
 use tonic::{Code, Status};
 
 /// Why, in the order the checks run.
@@ -87,24 +90,41 @@ pub(crate) enum Error {
     #[error("the question took longer than {seconds} s")]
     TooLong { seconds: u64 },
     #[error("the clean room failed")]
-    Internal { what: String },
+    Internal {
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
 }
 
 impl Error {
     /// A fault of ours.
-    pub(crate) fn internal(what: impl ToString) -> Self {
-        let what = what.to_string();
-        Self::Internal { what }
+    pub(crate) fn internal(source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {
+        let source = source.into();
+        Self::Internal { source }
     }
 
     /// Puts it into our own log: whose fault it is decides how loudly.
     pub(crate) fn log(&self, gateway: &PeerId) {
         match self {
-            Self::Internal { what } => {
-                tracing::error!(%gateway, what, "a question was not answered");
+            Self::Internal { .. } => {
+                tracing::error!(%gateway, error = self.detail(), "a question was not answered");
             }
-            _ => tracing::warn!(%gateway, error = error_chain(self), "a question was not answered"),
+            _ => tracing::warn!(%gateway, error = self.detail(), "a question was not answered"),
         }
+    }
+
+    /// What there is to say of it without what a library said: its words may hold values.
+    fn detail(&self) -> String {
+        let mut text = self.to_string();
+        let mut cause = self.source();
+        while let Some(error) =
+            cause.filter(|e| !e.is::<ArrowError>() && !e.is::<DataFusionError>())
+        {
+            text.push_str(": ");
+            text.push_str(&error.to_string());
+            cause = error.source();
+        }
+        text
     }
 
     /// What the gateway learns.
@@ -147,5 +167,27 @@ fn refused(source: &ClientError, error: &Error) -> Status {
             Status::unavailable(source.to_string())
         }
         _ => Status::internal(error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_library_says_stays_out_of_the_log_and_of_the_answer() {
+        let value = || ArrowError::CastError("cannot cast 'Miggins'".to_owned());
+        let release = || ReleaseError::Arrow { source: value() };
+        let joint = Box::new(JointError::Merge { source: release() });
+        let internal = DataFusionError::ArrowError(Box::new(value()), None);
+        for error in [
+            Error::from(release()),
+            Error::Merge { source: joint },
+            Error::internal(value()),
+            Error::internal(internal),
+        ] {
+            assert!(!error.detail().contains("Miggins"), "{}", error.detail());
+            assert!(!error.status().message().contains("Miggins"));
+        }
     }
 }

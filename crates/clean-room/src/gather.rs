@@ -53,9 +53,6 @@ pub(crate) async fn ask(part: AdmittedPart, dialer: &Dialer) -> Result<Offer, Er
     let Some(Kind::Terms(terms)) = first.map_err(failed)?.kind else {
         return Err(off("its terms do not come first"));
     };
-    if terms.encoded_len() > MOST_TERMS {
-        return Err(off("its terms are too long"));
-    }
     // On a thread of its own: a product is checked in more steps than it has lines.
     let read = tokio::task::spawn_blocking(move || terms_of(*terms));
     let read = read.await.map_err(Error::internal)?;
@@ -72,7 +69,10 @@ pub(crate) async fn ask(part: AdmittedPart, dialer: &Dialer) -> Result<Offer, Er
     })
 }
 
-fn terms_of(mut terms: Terms) -> Option<(Product, OwnerDraws)> {
+pub(crate) fn terms_of(mut terms: Terms) -> Option<(Product, OwnerDraws)> {
+    if terms.encoded_len() > MOST_TERMS {
+        return None;
+    }
     let bytes: Option<[u8; 32]> = terms.draws.as_slice().try_into().ok();
     terms.draws.zeroize();
     let bytes = Zeroizing::new(bytes?);

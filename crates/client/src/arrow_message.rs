@@ -98,10 +98,10 @@ pub fn decode_batch(
             .iter()
             .flatten()
             .all(|n| n.length() >= 0 && n.null_count() >= 0);
-        // A batch without columns, or with none that take bytes, can claim any number of rows.
+        // Where no column takes bytes, any number of rows can be claimed; else there is a bit for each row at least.
         let rows_fit = match schema.fields().iter().all(|f| weightless(f.data_type())) {
-            true => rows <= u64::from(u32::MAX) && schema.fields().is_empty(),
-            false => rows <= body.saturating_mul(8).max(1),
+            true => rows <= u64::from(u32::MAX),
+            false => rows <= body.saturating_mul(8),
         };
         if !buffers_fit || !nodes_fit || !rows_fit || batch.compression().is_some() {
             return Err(ArrowMessageError::Inconsistent);
@@ -270,6 +270,20 @@ mod tests {
         let bare =
             RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &rows).unwrap();
         assert_eq!(round_trip(&bare), [format!("{bare:?}")]);
+    }
+
+    #[test]
+    fn rows_that_the_bytes_cannot_hold_are_refused() {
+        let none: ArrayRef = Arc::new(arrow::array::NullArray::new(1_000_000));
+        let nothing = RecordBatch::try_from_iter([("nothing", none.clone())]).unwrap();
+        assert_eq!(round_trip(&nothing).len(), 1);
+        // The same rows, said to be of a column whose values take bytes.
+        let mut encoder = ArrowEncoder::default();
+        let message = encoder.message(&nothing).unwrap();
+        let numbers = DataType::FixedSizeBinary(1);
+        let field = arrow::datatypes::Field::new("numbers", numbers, true);
+        let claimed = decode_batch(&Arc::new(Schema::new(vec![field])), &message);
+        assert!(matches!(claimed, Err(ArrowMessageError::Inconsistent)));
     }
 
     #[test]

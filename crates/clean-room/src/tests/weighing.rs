@@ -2,7 +2,7 @@
 
 use super::{COUNCILS, Town};
 use crate::error::Error;
-use crate::gather::{Offer, Room, tables};
+use crate::gather::{Offer, Room, tables, terms_of};
 use crate::release::{agree, catalogue};
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
@@ -12,12 +12,13 @@ use guildhall_client::arrow_message::ArrowEncoder;
 use guildhall_cube::{Question, levels};
 use guildhall_disclosure::joint::Tables;
 use guildhall_disclosure::{Gathering, NoiseSecret, OwnerDraws, Released};
+use guildhall_grant::Statement as _;
 use guildhall_grant::product::{Column, Dimension, Product};
 use guildhall_model::{ColumnClass, Digest, ReleaseClass};
 use guildhall_plan::cube::{CubeAgg, CubeAggregate, CubeKey, CubeQuery};
 use guildhall_plan::profile;
 use guildhall_proto::node::v1::contribution::Kind;
-use guildhall_proto::node::v1::{Contribution, TablePart};
+use guildhall_proto::node::v1::{Contribution, TablePart, Terms};
 use std::sync::Arc;
 
 /// People of each council's wards: of the first, few everywhere.
@@ -254,7 +255,8 @@ async fn few_at_each_of_two_owners_are_released_when_they_are_enough_together() 
 
 #[tokio::test]
 async fn owners_name_each_other_and_ask_the_same_or_nothing_is_put_together() {
-    let with: [fn(&mut Product); 2] = [
+    let with: [fn(&mut Product); 3] = [
+        |p| p.conforms_to = Some("permits".parse().unwrap()),
         |p| p.joint_with.clear(),
         |p| {
             p.joint_with
@@ -347,6 +349,23 @@ async fn a_node_that_lies_is_named_and_nothing_is_released() {
         );
         assert!(!status.message().contains("few"), "{status}");
     }
+}
+
+#[test]
+fn terms_are_read_if_they_are_whole_and_not_too_long() {
+    let terms = |change: fn(&mut Terms)| {
+        let mut terms = Terms {
+            product: Some(product("northmoor").to_wire()),
+            totals: vec![],
+            draws: vec![7; 32],
+        };
+        change(&mut terms);
+        terms_of(terms)
+    };
+    assert!(terms(|_| {}).is_some());
+    assert!(terms(|t| t.draws.truncate(31)).is_none());
+    assert!(terms(|t| t.product = None).is_none());
+    assert!(terms(|t| t.totals = vec!["x".repeat(300 << 10)]).is_none());
 }
 
 #[tokio::test]

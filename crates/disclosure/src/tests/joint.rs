@@ -424,3 +424,33 @@ fn a_part_of_other_cells_is_refused_with_its_owner_named() {
     };
     assert!(refused(axes).contains("level"));
 }
+
+#[test]
+fn a_cell_that_lies_elsewhere_with_another_owner_is_refused() {
+    let world = |first: u32| {
+        let row = |n: u32| Row {
+            unit: first + n,
+            at: vec![i64::from(n % 4)],
+            value: None,
+        };
+        World::new(3, still(), vec![Shape::Pairs], (0..40).map(row).collect())
+    };
+    let worlds = [world(0), world(100)];
+    let mut parts: Vec<OwnerPart> = worlds
+        .iter()
+        .map(|w| part(w, &w.cube_cells(), secret().draws()))
+        .collect();
+    join(&parts, &TERMS).unwrap();
+    // The same wards, the other half of the town: every count and margin is as it was.
+    put(&mut parts[1], 1, |_, above| {
+        let rows = UInt64Array::from_iter_values((0..above.len() as u64).rev());
+        arrow::compute::take(above, &rows, None).unwrap()
+    });
+    let error = join(&parts, &TERMS).unwrap_err();
+    assert!(
+        matches!(error, JointError::Part { owner: 1, .. }),
+        "{error}"
+    );
+    let said = error.source().unwrap().to_string();
+    assert!(said.contains("lies elsewhere"), "{said}");
+}

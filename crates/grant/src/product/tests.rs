@@ -29,6 +29,22 @@ fn an_aggregate_product_names_its_unit_and_minimum() {
 }
 
 #[test]
+fn cells_are_released_together_with_those_of_other_departments_products_of_a_template() {
+    let joint =
+        |p: &mut Product| p.joint_with = ["southmere.parking.sessions".parse().unwrap()].into();
+    let mut product = a_product();
+    joint(&mut product);
+    product.check().unwrap();
+    let own = refused(|p| p.joint_with = ["northmoor.parking.permits".parse().unwrap()].into());
+    assert!(own.to_string().contains("would count twice"), "{own}");
+    let alone = refused(|p| {
+        joint(p);
+        p.conforms_to = None;
+    });
+    assert!(alone.to_string().contains("`joint_with`"), "{alone}");
+}
+
+#[test]
 fn groups_share_no_value_and_dimensions_lie_in_no_circle() {
     let group = |name: &str, values: &[&str]| RollUp {
         name: name.to_owned(),
