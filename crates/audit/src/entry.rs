@@ -1,8 +1,8 @@
 //! One entry: who did what, why, and what was decided.
 
 use guildhall_model::{
-    ColumnName, DatasetName, Digest, GrantId, OutputClass, PeerId, PeriodName, Principal,
-    ProductRef, Purpose, QueryId,
+    ColumnName, DatasetName, Digest, DpiaReference, GrantId, LinkageId, OutputClass, PeerId,
+    PeriodName, Principal, ProductRef, Purpose, QueryId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
@@ -211,6 +211,12 @@ pub struct Entry {
     /// Where it is released.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<Mode>,
+    /// The meeting of rows that it is of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub linkage: Option<LinkageId>,
+    /// The data protection impact assessment that rows meet under.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dpia: Option<DpiaReference>,
     /// What it cost of a privacy budget, in billionths of rho.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub charge: u64,
@@ -249,6 +255,8 @@ impl Entry {
             keys: Vec::new(),
             output: None,
             mode: None,
+            linkage: None,
+            dpia: None,
             charge: 0,
             remaining: None,
             dataset: None,

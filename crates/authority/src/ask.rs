@@ -16,7 +16,7 @@ use guildhall_model::{
 };
 use guildhall_policy::Asker;
 use guildhall_proto::authority::v1 as wire;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 /// More fragments than any plan has.
@@ -189,6 +189,7 @@ impl State {
         let now = self.clock.now();
         let mut asked = None;
         let decided = self.decide(gateway, request, now, &mut asked);
+        let decided = decided.and_then(|all| self.with_links(all, now));
         let entries = match &decided {
             Ok(all) => all.iter().map(grants::issued).collect(),
             Err(refusal) => vec![grants::refused(
@@ -214,6 +215,23 @@ impl State {
         Ok(wire::IssueGrantsResponse { grants })
     }
 
+    /// The same grants, once the keys of their linkages are there.
+    fn with_links(
+        &self,
+        all: Vec<grants::Issued>,
+        now: Timestamp,
+    ) -> Result<Vec<grants::Issued>, Refusal> {
+        let linkages = all.iter().filter_map(|issued| {
+            let linkage = issued.grant.linkage.as_ref();
+            linkage.map(|l| (&l.id, issued.grant.expires))
+        });
+        let linkages: BTreeMap<_, _> = linkages.collect();
+        for (id, expires) in linkages {
+            self.links.open(id, expires, now)?;
+        }
+        Ok(all)
+    }
+
     fn decide(
         &self,
         gateway: &PeerId,
@@ -228,6 +246,7 @@ impl State {
         let asker = self.believing(now).asker(request.credential, gateway)?;
         let asked = &*asked.insert(Asked {
             asker,
+            council: self.council().clone(),
             purpose: request
                 .purpose
                 .parse()

@@ -95,6 +95,7 @@ impl State {
             output: OutputClass::ReleasedCells,
             recipient: node.clone(),
             gateway: node.clone(),
+            linkage: None,
             charge: 0,
             not_before: now,
             expires: now.after(self.config.grant_life()),
@@ -104,7 +105,7 @@ impl State {
         };
         let (state, department) = (Arc::clone(self), node.department.clone());
         let sealed =
-            tokio::task::spawn_blocking(move || state.unwrap_and_seal(&department, &wanted))
+            tokio::task::spawn_blocking(move || state.unwrap_and_seal(&department, &wanted, None))
                 .await
                 .map_err(|e| Refusal::internal(&e))??;
         let response = wire::LendForCheckResponse {
@@ -146,7 +147,12 @@ impl State {
         let deciding = self.deciding(&register, &policy, node, now);
         deciding.check_purpose(asker, purpose)?;
         let at = deciding.gateway;
-        match deciding.decide(asker, Action::CheckProduct, product, purpose, columns, at) {
+        let reading = grants::Reading {
+            columns,
+            recipient: at,
+            linked: &BTreeSet::new(),
+        };
+        match deciding.decide(asker, Action::CheckProduct, product, purpose, &reading) {
             Decision::Permit { policies } => Ok(policies),
             Decision::Forbid { policies } => Err(Refusal::Policy {
                 product: product.product_ref(),

@@ -3,17 +3,21 @@
 use crate::refusal::Refusal;
 use crate::shelf::Register;
 use guildhall_audit::{Decision as Decided, Entry, Event, ProductSeen, Reason};
-use guildhall_grant::product::Product;
-use guildhall_grant::{Grant, GrantedProduct, output_from_wire};
+use guildhall_grant::product::{DEVELOPMENT, Product};
+use guildhall_grant::{Grant, GrantedProduct, Linkage, output_from_wire};
 use guildhall_model::{
-    ColumnClass, ColumnName, CouncilName, FragmentDigest, GrantId, OutputClass, PeerId, ProductRef,
-    Purpose, QueryId, ReleaseClass, Role, Timestamp,
+    ColumnClass, ColumnName, CouncilName, Digest, FragmentDigest, GrantId, OutputClass, PeerId,
+    ProductRef, Purpose, QueryId, ReleaseClass, Role, Timestamp,
 };
 use guildhall_policy::{Action, Asker, Decision, Policies, Question, Subject};
 use guildhall_proto::authority::v1 as wire;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
+
+/// How many products' rows meet in one question.
+const LINKED: RangeInclusive<usize> = 2..=4;
 
 /// What the authority needs to decide.
 pub(crate) struct Deciding<'a> {
@@ -25,6 +29,13 @@ pub(crate) struct Deciding<'a> {
     pub(crate) life: Duration,
 }
 
+/// What is read of a product, whom it is sent to and what it meets there.
+pub(crate) struct Reading<'a> {
+    pub(crate) columns: &'a BTreeSet<ColumnName>,
+    pub(crate) recipient: &'a PeerId,
+    pub(crate) linked: &'a BTreeSet<ProductRef>,
+}
+
 /// A question whose names have been parsed.
 #[derive(Debug)]
 pub(crate) struct Asked {
@@ -32,6 +43,8 @@ pub(crate) struct Asked {
     pub(crate) purpose: Purpose,
     pub(crate) query: QueryId,
     pub(crate) fragments: Vec<FragmentAsked>,
+    /// The council whose products they read.
+    pub(crate) council: CouncilName,
 }
 
 /// A grant, and the policies that permitted it.
@@ -48,6 +61,8 @@ pub(crate) struct FragmentAsked {
     output: OutputClass,
     pub(crate) recipient: PeerId,
     digest: FragmentDigest,
+    /// The linked question that it is of; with tokenised rows, and with nothing else.
+    linked: Option<Digest>,
 }
 
 impl FragmentAsked {
@@ -64,7 +79,21 @@ impl FragmentAsked {
                 "it names a product twice",
             ));
         }
+        let output = output_from_wire(w.output_class).map_err(bad)?;
+        let linked = match (output, w.linked_question_digest.as_slice()) {
+            (OutputClass::TokenisedRows, bytes) => Digest::from_bytes(bytes),
+            (_, []) => None,
+            _ => {
+                let why = "it goes with tokenised rows alone";
+                return Err(Refusal::invalid("fragments.linked_question_digest", why));
+            }
+        };
+        if output == OutputClass::TokenisedRows && linked.is_none() {
+            let why = "not 32 bytes, with tokenised rows";
+            return Err(Refusal::invalid("fragments.linked_question_digest", why));
+        }
         Ok(Self {
+            linked,
             node: w
                 .node
                 .parse()
@@ -75,7 +104,7 @@ impl FragmentAsked {
                 .map(GrantedProduct::from_wire)
                 .collect::<Result<_, _>>()
                 .map_err(bad)?,
-            output: output_from_wire(w.output_class).map_err(bad)?,
+            output,
             recipient: w
                 .recipient
                 .parse()
@@ -86,15 +115,101 @@ impl FragmentAsked {
     }
 }
 
+impl Asked {
+    /// The other products of the linked question that `fragment` is of.
+    fn partners(&self, fragment: &FragmentAsked) -> BTreeSet<ProductRef> {
+        let of_question =
+            |other: &&FragmentAsked| fragment.linked.is_some() && other.linked == fragment.linked;
+        let others = self.fragments.iter().filter(of_question);
+        let own = |p: &&GrantedProduct| {
+            let mut own = fragment.products.iter();
+            own.any(|o| (&o.department, &o.product) == (&p.department, &p.product))
+        };
+        let council = &self.council;
+        others
+            .flat_map(|o| &o.products)
+            .filter(|p| !own(p))
+            .map(|p| reference(council, p))
+            .collect()
+    }
+}
+
 impl Deciding<'_> {
     /// The grants for every fragment of a question, or the first reason against one.
     pub(crate) fn grants(&self, asked: &Asked) -> Result<Vec<Issued>, Refusal> {
         self.check_purpose(&asked.asker, &asked.purpose)?;
-        asked
-            .fragments
-            .iter()
+        let fragments = asked.fragments.iter();
+        let mut issued = fragments
             .map(|f| self.grant(asked, f))
-            .collect()
+            .collect::<Result<Vec<_>, _>>()?;
+        let linkages = self.linkages(asked)?;
+        for (issued, fragment) in issued.iter_mut().zip(&asked.fragments) {
+            let linkage = fragment.linked.as_ref().and_then(|l| linkages.get(l));
+            issued.grant.linkage = linkage.cloned();
+        }
+        Ok(issued)
+    }
+
+    /// The linkages that the fragments are of, by their questions.
+    ///
+    /// Invariant: rows of two products meet only if each names the other, for a purpose whose rows are not made up.
+    fn linkages(&self, asked: &Asked) -> Result<BTreeMap<Digest, Linkage>, Refusal> {
+        let mut linkages = BTreeMap::new();
+        for fragment in &asked.fragments {
+            let Some(question) = fragment.linked else {
+                continue;
+            };
+            let id = random_id("l")?;
+            let linkage = linkages.entry(question).or_insert(Linkage {
+                id: id.parse().map_err(|e| Refusal::internal(&e))?,
+                question,
+                products: BTreeSet::new(),
+            });
+            let [wanted] = fragment.products.as_slice() else {
+                let why = "rows that are linked are of one product each";
+                return Err(Refusal::invalid("fragments.products", why));
+            };
+            if !linkage.products.insert(reference(self.council, wanted)) {
+                let why = "rows of one product are linked with themselves";
+                return Err(Refusal::invalid("fragments.products", why));
+            }
+        }
+        if !linkages.is_empty() && asked.purpose.as_str() == DEVELOPMENT {
+            let why = "made-up rows are not linked; ask for another purpose";
+            return Err(Refusal::invalid("purpose", why));
+        }
+        for linkage in linkages.values() {
+            self.check_linkage(linkage)?;
+        }
+        Ok(linkages)
+    }
+
+    fn check_linkage(&self, linkage: &Linkage) -> Result<(), Refusal> {
+        if !LINKED.contains(&linkage.products.len()) {
+            let why = format!(
+                "rows of {} to {} products meet",
+                LINKED.start(),
+                LINKED.end()
+            );
+            return Err(Refusal::invalid("fragments.linked_question_digest", why));
+        }
+        let known = |name: &ProductRef| {
+            let found = self.register.product(&name.department, &name.product);
+            let found = found.map(|r| &r.product);
+            found.ok_or_else(|| Refusal::NoProduct(name.clone()))
+        };
+        for name in &linkage.products {
+            let product = known(name)?;
+            for other in linkage.products.iter().filter(|o| *o != name) {
+                if !product.links_with(known(other)?) {
+                    return Err(Refusal::Class {
+                        product: name.clone(),
+                        why: format!("its rows are not linked with those of `{other}`"),
+                    });
+                }
+            }
+        }
+        Ok(())
     }
 
     fn grant(&self, asked: &Asked, fragment: &FragmentAsked) -> Result<Issued, Refusal> {
@@ -124,6 +239,7 @@ impl Deciding<'_> {
             expires: self.now.after(self.life),
             query: asked.query.clone(),
             gateway: self.gateway.clone(),
+            linkage: None,
         };
         Ok(Issued {
             grant,
@@ -138,6 +254,11 @@ impl Deciding<'_> {
             OutputClass::PartialCells => (
                 fragment.recipient.role == Role::CleanRoom,
                 "parts of cells go to a clean room",
+            ),
+            OutputClass::TokenisedRows => (
+                fragment.recipient.role == Role::CleanRoom
+                    && fragment.recipient.council == *self.council,
+                "tokenised rows go to the council's own clean room",
             ),
             OutputClass::ReleasedCells | OutputClass::OpenRows => (
                 fragment.recipient == *self.gateway,
@@ -206,8 +327,11 @@ impl Deciding<'_> {
             action,
             product,
             &asked.purpose,
-            &wanted.columns,
-            &fragment.recipient,
+            &Reading {
+                columns: &wanted.columns,
+                recipient: &fragment.recipient,
+                linked: &asked.partners(fragment),
+            },
         ) {
             Decision::Permit { policies } => Ok(policies),
             Decision::Forbid { policies } => Err(Refusal::Policy {
@@ -224,8 +348,11 @@ impl Deciding<'_> {
             Action::SeeProduct,
             product,
             purpose,
-            &BTreeSet::new(),
-            self.gateway,
+            &Reading {
+                columns: &BTreeSet::new(),
+                recipient: self.gateway,
+                linked: &BTreeSet::new(),
+            },
         )
         .permits()
     }
@@ -236,24 +363,25 @@ impl Deciding<'_> {
         action: Action,
         product: &Product,
         purpose: &Purpose,
-        columns: &BTreeSet<ColumnName>,
-        recipient: &PeerId,
+        reading: &Reading<'_>,
     ) -> Decision {
         let subject = Subject {
             product: product.product_ref(),
             class: product.class,
             purposes: product.purposes.clone(),
             conforms_to: product.conforms_to.clone(),
+            dpia: product.linkable.as_ref().map(|l| l.dpia.to_string()),
         };
         self.policies.decide(&Question {
             asker,
             action,
             subject: &subject,
             purpose,
-            columns,
+            columns: reading.columns,
             gateway: self.gateway,
-            recipient,
+            recipient: reading.recipient,
             council: self.council,
+            linked: reading.linked,
         })
     }
 }
@@ -272,6 +400,12 @@ fn check_class(product: &Product, output: OutputClass) -> Result<(), Refusal> {
         (ReleaseClass::Aggregate, OutputClass::OpenRows) => "it releases cells, not rows",
         (ReleaseClass::Open | ReleaseClass::Restricted, OutputClass::PartialCells) => {
             "it releases rows; there are no parts of cells"
+        }
+        (ReleaseClass::Open | ReleaseClass::Restricted, OutputClass::TokenisedRows) => {
+            "it releases rows; they are joined where they are asked for"
+        }
+        (ReleaseClass::Aggregate, OutputClass::TokenisedRows) if product.linkable.is_none() => {
+            "its rows are not linked with any other product's"
         }
         (ReleaseClass::Aggregate, OutputClass::PartialCells) if product.joint_with.is_empty() => {
             "its cells are not released together with any other product's"
@@ -339,6 +473,7 @@ pub(crate) fn issued(issued: &Issued) -> Entry {
         fragment: Some(grant.fragment),
         products: grant.products.iter().map(seen).collect(),
         output: Some(grant.output),
+        linkage: grant.linkage.as_ref().map(|l| l.id.clone()),
         charge: grant.charge,
         ..Entry::new(Event::IssueGrant, Decided::Permit)
     }

@@ -9,6 +9,7 @@
 //! nothing new to anybody. Any other request under a grant that was used is a replay.
 
 use crate::db::{Db, DbError};
+use crate::links::LinkKey;
 use crate::log;
 use crate::presented;
 use crate::publish;
@@ -229,9 +230,15 @@ impl State {
         self.check_cover(node, &grant, &wanted)?;
         self.check_unused(&grant, &wanted, now)?;
 
+        let link = match &grant.linkage {
+            Some(linkage) => Some(self.links.key(&linkage.id, now)?),
+            None => None,
+        };
+        entry.linkage = grant.linkage.as_ref().map(|l| l.id.clone());
+
         let (state, department) = (Arc::clone(self), node.department.clone());
         let (wanted, sealed) = tokio::task::spawn_blocking(move || {
-            let sealed = state.unwrap_and_seal(&department, &wanted);
+            let sealed = state.unwrap_and_seal(&department, &wanted, link);
             (wanted, sealed)
         })
         .await
@@ -317,14 +324,16 @@ impl State {
         Ok(())
     }
 
-    /// Unwraps the keys and seals them to the borrower.
+    /// Unwraps the keys and seals them to the borrower, with the one that rows meet under if there is one.
     pub(crate) fn unwrap_and_seal(
         &self,
         department: &DepartmentName,
         wanted: &Wanted,
+        link: Option<LinkKey>,
     ) -> Result<Vec<u8>, Refusal> {
         let mut lent = wire::LentKeys {
             keys: Vec::with_capacity(wanted.keys.len()),
+            link_key: link.map(|key| key.to_vec()).unwrap_or_default(),
         };
         let unwrapped: Result<(), Refusal> = wanted.keys.iter().try_for_each(|(name, wrapped)| {
             let identity = self
@@ -351,6 +360,7 @@ impl State {
         });
         let plain = Zeroizing::new(lent.encode_to_vec());
         lent.keys.iter_mut().for_each(|k| k.key.zeroize());
+        lent.link_key.zeroize();
         unwrapped?;
         guildhall_keys::seal(&plain, &wanted.borrower).map_err(|e| Refusal::internal(&e))
     }

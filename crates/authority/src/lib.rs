@@ -29,6 +29,7 @@ mod grants;
 mod init;
 mod ledger;
 mod lend;
+mod links;
 mod log;
 mod policies;
 mod presented;

@@ -47,6 +47,7 @@ pub(crate) struct State {
     pub(crate) answers: Answers,
     pub(crate) attempts: Attempts,
     pub(crate) identities: Identities,
+    pub(crate) links: crate::links::Links,
     pub(crate) hashing: Semaphore,
 }
 
@@ -105,6 +106,7 @@ impl State {
             answers: Answers::default(),
             attempts: Attempts::default(),
             identities: Identities::default(),
+            links: crate::links::Links::default(),
             hashing: Semaphore::new(HASHES_AT_ONCE),
         })
     }

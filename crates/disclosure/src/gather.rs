@@ -11,9 +11,9 @@ use crate::entries::{Entries, NOWHERE};
 use crate::names::Names;
 use crate::noise::NoiseSecret;
 use crate::release::ReleaseError;
-use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, Decimal128Array, UInt32Array, UInt64Array};
 use arrow::compute::{concat, take};
-use arrow::datatypes::Decimal128Type;
+use arrow::datatypes::{Decimal128Type, UInt64Type};
 use std::fmt;
 use std::ops::Range;
 
@@ -111,6 +111,30 @@ impl Gathering {
         unit: &ArrayRef,
         values: &[ArrayRef],
     ) -> Result<(), ReleaseError> {
+        self.push_rows(keys, unit, values, None)
+    }
+
+    /// The same, of units whose record keys are told with their rows, the same in each row of a unit.
+    pub fn push_keyed(
+        &mut self,
+        keys: &[ArrayRef],
+        unit: &ArrayRef,
+        values: &[ArrayRef],
+        records: &UInt64Array,
+    ) -> Result<(), ReleaseError> {
+        match records.len() == unit.len() {
+            true => self.push_rows(keys, unit, values, Some(records)),
+            false => Err(ReleaseError::Shape),
+        }
+    }
+
+    fn push_rows(
+        &mut self,
+        keys: &[ArrayRef],
+        unit: &ArrayRef,
+        values: &[ArrayRef],
+        records: Option<&UInt64Array>,
+    ) -> Result<(), ReleaseError> {
         let rows = unit.len();
         if keys.iter().chain(values).any(|c| c.len() != rows) {
             return Err(ReleaseError::Shape);
@@ -125,7 +149,12 @@ impl Gathering {
         if self.keys.is_empty() || !cells.is_empty() {
             self.keys.push(taken(keys, &cells)?);
         }
-        let records = self.secret.record_keys(&take(unit, &units, None)?)?;
+        let records = match records {
+            Some(records) => take(records, &units, None)?
+                .as_primitive::<UInt64Type>()
+                .clone(),
+            None => self.secret.record_keys(&take(unit, &units, None)?)?,
+        };
         self.records
             .extend(records.iter().map(Option::unwrap_or_default));
         if self.entries.len() >= self.compact_at {

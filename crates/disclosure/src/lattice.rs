@@ -3,9 +3,11 @@
 use crate::coordinates::KeyColumn;
 use crate::facts::{Facts, Statistic, Weighed};
 use crate::lines::{Line, Lines};
-use crate::margins::{Axis, Cuboid};
+use crate::margins::{Axis, Beside, Cuboid};
 use crate::release::ReleaseError;
+use arrow::array::{ArrayRef, StringArray};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
 
 /// All cuboids of a cube, each of the layout that its levels ask for.
 pub(crate) struct Lattice<'a> {
@@ -13,6 +15,77 @@ pub(crate) struct Lattice<'a> {
     axes: &'a [Axis],
     /// Parents before their children.
     cuboids: Vec<&'a Cuboid>,
+    /// What is withheld whatever the lattice itself says.
+    beside: Withheld,
+}
+
+/// Cells that are withheld for another lattice's sake.
+#[derive(Debug, Default)]
+pub(crate) struct Withheld(Vec<OfTables>);
+
+/// What another lattice says of the tables of some axes.
+#[derive(Debug)]
+struct OfTables {
+    /// Numbers of the axes that it has, in order.
+    axes: Vec<usize>,
+    /// For each of its statistics, the units first, the place of it among this lattice's.
+    statistics: Vec<usize>,
+    /// By the levels of those axes, and the names of cells: for each of its statistics whether it is withheld. A cell that
+    /// is not there is withheld.
+    tables: HashMap<Vec<usize>, HashMap<Vec<u8>, Vec<bool>>>,
+}
+
+impl Withheld {
+    /// Whether a statistic of a cell of the table at `levels` is withheld.
+    fn holds(&self, levels: &[usize], name: &[u8], statistic: usize) -> bool {
+        self.0.iter().any(|of| of.holds(levels, name, statistic))
+    }
+}
+
+impl OfTables {
+    /// What `beside` says, by the axes and totals of the lattice that it is beside.
+    fn of(beside: &Beside) -> Result<Self, ReleaseError> {
+        let lattice = Lattice::open(&beside.facts, &beside.axes, &beside.cuboids)?;
+        let mut inside = Vec::new();
+        let value: ArrayRef = Arc::new(StringArray::from(vec![Beside::INSIDE]));
+        KeyColumn::read(&value)?.write(0, &mut inside);
+        let mut tables = HashMap::new();
+        for (levels, table) in lattice.tables()? {
+            let Some((1, own)) = levels.split_last() else {
+                continue;
+            };
+            let mut cells = HashMap::new();
+            for (name, row) in &table.rows {
+                if let Some(name) = name.strip_suffix(inside.as_slice()) {
+                    let withheld = table.hidden.iter().map(|h| h[*row]);
+                    cells.insert(name.to_vec(), withheld.collect());
+                }
+            }
+            tables.insert(own.to_vec(), cells);
+        }
+        Ok(Self {
+            axes: beside.of.clone(),
+            statistics: std::iter::once(0)
+                .chain(beside.totals.iter().map(|t| t.saturating_add(1)))
+                .collect(),
+            tables,
+        })
+    }
+
+    fn holds(&self, levels: &[usize], name: &[u8], statistic: usize) -> bool {
+        let others = levels.iter().enumerate();
+        let mut others = others.filter(|(at, level)| !self.axes.contains(at) && **level != 0);
+        let Some(at) = self.statistics.iter().position(|s| *s == statistic) else {
+            return false;
+        };
+        if others.next().is_some() {
+            return false;
+        }
+        let own = self.axes.iter().filter_map(|at| levels.get(*at).copied());
+        let cells = self.tables.get(&own.collect::<Vec<usize>>());
+        let withheld = cells.and_then(|c| c.get(name)).and_then(|w| w.get(at));
+        withheld.copied().unwrap_or(true)
+    }
 }
 
 impl<'a> Lattice<'a> {
@@ -49,7 +122,29 @@ impl<'a> Lattice<'a> {
             facts,
             axes,
             cuboids: ordered,
+            beside: Withheld::default(),
         })
+    }
+
+    /// The same, where cells are withheld for the sake of lattices beside it, too.
+    pub(crate) fn beside(self, all: &[Beside]) -> Result<Self, ReleaseError> {
+        let fits = |b: &Beside| {
+            let axes = b.of.iter().map(|at| self.axes.get(*at));
+            let own = b.axes.split_last().map(|(_, own)| own);
+            let alike = own.is_some_and(|own| {
+                own.len() == b.of.len()
+                    && axes
+                        .zip(own)
+                        .all(|(a, b)| a.is_some_and(|a| a.coarser == b.coarser))
+            });
+            alike && b.of.is_sorted() && b.totals.len() == b.facts.totals.len()
+        };
+        if !all.iter().all(fits) {
+            return Err(wrong("a lattice beside it that has other axes"));
+        }
+        let withheld = all.iter().map(OfTables::of);
+        let beside = Withheld(withheld.collect::<Result<_, _>>()?);
+        Ok(Self { beside, ..self })
     }
 
     /// What is shown of each cell of the finest cuboid: the count of units, then each total.
@@ -69,7 +164,8 @@ impl<'a> Lattice<'a> {
         let mut done: HashMap<&'a [usize], Table<'a>> = HashMap::new();
         for cuboid in &self.cuboids {
             let mut table = Table::open(self.facts, self.axes, cuboid)?;
-            let hidden = table.lines(&done, &domains)?.withhold();
+            let beside = |name: &[u8], at: usize| self.beside.holds(&cuboid.levels, name, at);
+            let hidden = table.lines(&done, &domains)?.withhold(&beside);
             table.hidden = hidden;
             done.insert(&cuboid.levels, table);
         }

@@ -50,7 +50,7 @@ pub use cells::{CellColumn, CellRule, CellValue};
 pub use explain::{CellFate, Fate};
 pub use facts::{Facts, Members, Parts, Total};
 pub use gather::{Adds, Gathered, Gathering, Takes};
-pub use margins::{Axis, Coordinate, Cuboid, Margins, Pattern};
+pub use margins::{Axis, Beside, Coordinate, Cuboid, Margins, Pattern};
 pub use noise::{CellDraws, DrawSecret, Noise, NoiseSecret, OwnerDraws};
 pub use ptable::{PTable, PTableError, PTableSpec};
 pub use release::{Gate, Receipt, ReleaseError, Released, Rule};

@@ -23,11 +23,17 @@ pub(crate) struct Line<'t, 'a> {
 }
 
 impl Lines<'_, '_> {
-    /// For each statistic, whether it is withheld in each row.
-    pub(crate) fn withhold(&self) -> Vec<Vec<bool>> {
+    /// For each statistic, whether it is withheld in each row; `beside` says of which cell, by its name, which statistic is
+    /// withheld in any case.
+    pub(crate) fn withhold(&self, beside: &dyn Fn(&[u8], usize) -> bool) -> Vec<Vec<bool>> {
         let mut all: Vec<Vec<bool>> = Vec::new();
         for (at, statistic) in self.statistics.iter().enumerate() {
-            let own = self.failing(*statistic, all.first());
+            let mut own = self.failing(*statistic, all.first());
+            for (name, row) in &self.table.rows {
+                if let Some(own) = own.get_mut(*row) {
+                    *own |= beside(name, at);
+                }
+            }
             all.push(self.mended(at, *statistic, own));
         }
         all

@@ -126,6 +126,28 @@ impl fmt::Debug for Cuboid {
     }
 }
 
+/// A lattice of more units than an answer's own, some of which are in the answer: what somebody publishes from which the
+/// answer could be taken. Its last axis says which ones are.
+#[derive(Debug, Clone)]
+pub struct Beside {
+    /// What is known of each of its cells.
+    pub facts: Facts,
+    /// Some of the answer's axes, and one more of one level: [`Self::INSIDE`] for units that are in the answer, another text
+    /// for others.
+    pub axes: Vec<Axis>,
+    /// Numbers of those axes among the answer's, in order; the last one has none.
+    pub of: Vec<usize>,
+    /// For each of its totals, the number of the same one among the answer's.
+    pub totals: Vec<usize>,
+    /// Every combination of levels once.
+    pub cuboids: Vec<Cuboid>,
+}
+
+impl Beside {
+    /// The value of the last axis for units that are in the answer.
+    pub const INSIDE: &str = "in";
+}
+
 /// Which cells of the finest cuboid are withheld, for the count of units and for each total.
 ///
 /// A cell that it does not know of is withheld.
@@ -150,6 +172,26 @@ impl Pattern {
             axes: axes.len(),
             totals: Some(rule.totals.iter().map(|t| t.id.clone()).collect()),
             shown: finest,
+        })
+    }
+
+    /// The same over a lattice of cells that lie in others' as well: those of units whose rows meet, in what each owner
+    /// publishes of its own units, met or not.
+    ///
+    /// What the lattices `beside` it withhold of cells that are [inside](Beside::INSIDE), this one withholds, too. Without
+    /// axes it is about the one cell that there is.
+    pub fn build_beside(
+        rule: &Facts,
+        axes: &[Axis],
+        cuboids: &[Cuboid],
+        beside: &[Beside],
+    ) -> Result<Self, ReleaseError> {
+        let lattice = Lattice::open(rule, axes, cuboids)?.beside(beside)?;
+        Ok(Self {
+            minimum_group: rule.minimum_group,
+            axes: axes.len(),
+            totals: Some(rule.totals.iter().map(|t| t.id.clone()).collect()),
+            shown: lattice.withhold()?,
         })
     }
 

@@ -228,6 +228,7 @@ mod tests {
             always_reads: BTreeSet::new(),
             budgets: vec![],
             joint_with: std::collections::BTreeSet::new(),
+            linkable: None,
             node: format!("spiffe://{council}/parking/node/parking-1")
                 .parse()
                 .unwrap(),

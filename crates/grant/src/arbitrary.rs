@@ -1,13 +1,13 @@
 //! Arbitrary statements, and one of each by hand, for tests.
 
 use crate::product::{
-    Budget, BudgetPeriod, Column, DATE_TRUNC_UNITS, DatasetColumn, Dimension, Measure, NanoRho,
-    Product, RollUp, RollUpKind,
+    Budget, BudgetPeriod, Column, DATE_TRUNC_UNITS, DatasetColumn, Dimension, Linkable, Measure,
+    NanoRho, Product, RollUp, RollUpKind,
 };
-use crate::{AccessToken, Grant, GrantedProduct};
+use crate::{AccessToken, Grant, GrantedProduct, Linkage};
 use guildhall_model::{
-    ColumnClass, ColumnName, DatasetName, Digest, OutputClass, PeerId, Principal, ProductRef,
-    Purpose, ReleaseClass, Timestamp,
+    ColumnClass, ColumnName, CouncilName, DatasetName, Digest, OutputClass, PeerId, Principal,
+    ProductRef, Purpose, ReleaseClass, Timestamp,
 };
 use proptest::collection::{btree_set, vec};
 use proptest::prelude::*;
@@ -48,6 +48,7 @@ pub(crate) fn a_grant() -> Grant {
         expires: start().after(LIFE),
         query: n("q-1"),
         gateway: n("spiffe://northmoor/council/gateway/gw-1"),
+        linkage: None,
     }
 }
 
@@ -94,6 +95,7 @@ pub(crate) fn a_product() -> Product {
         minimum_group: 10,
         max_rows_per_unit: 100,
         joint_with: std::collections::BTreeSet::new(),
+        linkable: None,
         columns: vec![
             column("vehicle", ColumnClass::Identifier, &["plate"]),
             column("ward", ColumnClass::Quasi, &["car_park", "ward"]),
@@ -195,16 +197,19 @@ prop_compose! {
             OutputClass::OpenRows,
             OutputClass::ReleasedCells,
             OutputClass::PartialCells,
+            OutputClass::TokenisedRows,
         ]),
         charge in any::<u64>(),
         (not_before, expires) in span(),
         (query, gateway) in (plain_id(), peer()),
+        linkage in linkage(),
     ) -> Grant {
         let mut seen = BTreeSet::new();
         products.retain(|p| seen.insert((p.department.clone(), p.product.clone())));
         Grant {
             id, council, principal, purpose, node, fragment, products, output, recipient, charge,
             not_before, expires, query, gateway,
+            linkage: (output == OutputClass::TokenisedRows).then_some(linkage),
         }
     }
 }
@@ -299,6 +304,35 @@ prop_compose! {
 }
 
 prop_compose! {
+    fn linkage()(
+        id in plain_id(),
+        question in digest(),
+        products in btree_set(product_ref(), 0..3),
+    ) -> Linkage {
+        Linkage { id, question, products }
+    }
+}
+
+prop_compose! {
+    fn linkable()(
+        identity in sql_name(),
+        dpia in plain_id(),
+        with in btree_set(product_ref(), 1..3),
+    ) -> Linkable {
+        Linkable { identity, dpia, with }
+    }
+}
+
+/// The same products, of one council.
+fn of_council(products: &BTreeSet<ProductRef>, council: &CouncilName) -> BTreeSet<ProductRef> {
+    let of = |p: &ProductRef| ProductRef {
+        council: council.clone(),
+        ..p.clone()
+    };
+    products.iter().map(of).collect()
+}
+
+prop_compose! {
     /// A product that passes its own check: dimensions and measures are over its columns.
     pub(crate) fn any_product()(
         (council, department, name) in (sql_name(), sql_name(), sql_name()),
@@ -319,6 +353,7 @@ prop_compose! {
         (rows, always_reads) in (any::<u64>(), reads()),
         node in "[a-z]{1,5}",
         joint_with in prop::option::of(product_ref()),
+        linkable in prop::option::of(linkable()),
         budget in prop::option::of(budget()),
     ) -> Product {
         let may_have = class == ReleaseClass::Aggregate && !columns[0].reads.is_empty();
@@ -338,6 +373,9 @@ prop_compose! {
             row_count: (class == ReleaseClass::Open).then_some(rows),
             dimensions: vec![Dimension { column: last.clone(), roll_ups, values, within: None }],
             measures: vec![Measure { column: last, lower: a.min(b), upper: a.max(b) }],
+            linkable: linkable.filter(|l| l.with.iter().all(|p| p.department != department))
+                .filter(|_| class == ReleaseClass::Aggregate)
+                .map(|l| Linkable { with: of_council(&l.with, &council), ..l }),
             joint_with: joint_with.filter(|_| class == ReleaseClass::Aggregate && conforms_to.is_some()).into_iter().collect(),
             council, department, name, version, doc, class, purposes, conforms_to, minimum_group, max_rows_per_unit,
             columns, arrow_schema, definition, always_reads, budgets,

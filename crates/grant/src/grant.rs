@@ -5,8 +5,8 @@ pub(crate) mod wire;
 use crate::envelope::{self, EnvelopeError};
 use crate::key::VerifyingKey;
 use guildhall_model::{
-    ColumnName, CouncilName, DepartmentName, FragmentDigest, GrantId, OutputClass, PeerId,
-    Principal, ProductName, ProductRef, Purpose, QueryId, Timestamp,
+    ColumnName, CouncilName, DepartmentName, Digest, FragmentDigest, GrantId, LinkageId,
+    OutputClass, PeerId, Principal, ProductName, ProductRef, Purpose, QueryId, Timestamp,
 };
 use guildhall_proto::envelope::v1 as proto;
 use std::collections::BTreeSet;
@@ -47,6 +47,19 @@ pub struct Grant {
     pub query: QueryId,
     /// The gateway that asked for it. A recipient that is a clean room answers no other.
     pub gateway: PeerId,
+    /// Whose rows meet, where the output is [`OutputClass::TokenisedRows`]; else nothing.
+    pub linkage: Option<Linkage>,
+}
+
+/// Rows of several products that meet on their unit, once. All grants of one linkage hold the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linkage {
+    /// Names it in logs and messages.
+    pub id: LinkageId,
+    /// SHA-256 of the encoded question that they meet in: of it the clean room answers no other.
+    pub question: Digest,
+    /// Whose rows.
+    pub products: BTreeSet<ProductRef>,
 }
 
 /// One product of a grant. Its council is the grant's.

@@ -20,7 +20,9 @@ mod wire;
 
 pub use envelope::{EnvelopeError, Statement};
 pub use grant::wire::{output_from_wire, output_to_wire, principal_from_wire, principal_to_wire};
-pub use grant::{CLOCK_SKEW, Grant, GrantCheck, GrantError, GrantedProduct, VerifiedGrant, verify};
+pub use grant::{
+    CLOCK_SKEW, Grant, GrantCheck, GrantError, GrantedProduct, Linkage, VerifiedGrant, verify,
+};
 pub use key::{KeyError, SigningKey, VerifyingKey};
 pub use replay::ReplayGuard;
 pub use token::{AccessToken, TokenCheck, TokenError, VerifiedToken};

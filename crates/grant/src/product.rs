@@ -8,8 +8,8 @@ pub use budget::{Budget, BudgetPeriod, NanoRho, NanoRhoError};
 
 use crate::wire::WireError;
 use guildhall_model::{
-    ColumnClass, ColumnName, CouncilName, DatasetName, DepartmentName, Digest, PeerId, ProductName,
-    ProductRef, Purpose, ReleaseClass, Role,
+    ColumnClass, ColumnName, CouncilName, DatasetName, DepartmentName, Digest, DpiaReference,
+    IdentityName, PeerId, ProductName, ProductRef, Purpose, ReleaseClass, Role,
 };
 use std::collections::BTreeSet;
 
@@ -59,6 +59,19 @@ pub struct Product {
     /// The products of the same template whose cells its own are released together with: all of them or none, since two
     /// releases that differed by one would tell of that one's cells. None of its units is one of theirs.
     pub joint_with: BTreeSet<ProductRef>,
+    /// With whose rows its own may meet on their unit, if with any.
+    pub linkable: Option<Linkable>,
+}
+
+/// What a department agrees to have its rows linked with, in a clean room, for released cells alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Linkable {
+    /// What the unit is, called the same by all whose rows meet.
+    pub identity: IdentityName,
+    /// The data protection impact assessment that allows it.
+    pub dpia: DpiaReference,
+    /// Whose rows; each of them says the same of this one.
+    pub with: BTreeSet<ProductRef>,
 }
 
 /// A column of a product.
@@ -262,6 +275,7 @@ impl Product {
             }
         }
         self.check_joint()?;
+        self.check_linkable()?;
         if self.class != ReleaseClass::Open && self.row_count.is_some() {
             return Err(WireError::Rule {
                 field: "row_count",
@@ -287,6 +301,42 @@ impl Product {
             return rule("names a product of the department's own; its units would count twice");
         }
         Ok(())
+    }
+
+    fn check_linkable(&self) -> Result<(), WireError> {
+        let Some(linkable) = &self.linkable else {
+            return Ok(());
+        };
+        let rule = |rule| {
+            let field = "linkable";
+            Err(WireError::Rule { field, rule })
+        };
+        if self.class != ReleaseClass::Aggregate {
+            return rule("is set, though the product is not one of cells");
+        }
+        if linkable.with.is_empty() {
+            return rule("names no product");
+        }
+        let own = |p: &ProductRef| p.council == self.council && p.department == self.department;
+        if linkable.with.iter().any(own) {
+            return rule("names a product of the department's own; its view may join that itself");
+        }
+        if linkable.with.iter().any(|p| p.council != self.council) {
+            return rule("names a product of another council");
+        }
+        Ok(())
+    }
+
+    /// Whether this product and `other` agree that their rows may meet: each names the other, and both call the unit the
+    /// same.
+    #[must_use]
+    pub fn links_with(&self, other: &Self) -> bool {
+        let names = |a: &Self, b: &Self| {
+            let linkable = a.linkable.as_ref();
+            linkable.is_some_and(|l| l.with.contains(&b.product_ref()))
+        };
+        let identity = |p: &Self| p.linkable.as_ref().map(|l| l.identity.clone());
+        names(self, other) && names(other, self) && identity(self) == identity(other)
     }
 
     /// Each dimension lies within another one, and in the end in none.

@@ -89,6 +89,8 @@ pub enum OutputClass {
     OpenRows,
     /// What is known of cells before disclosure control, to a clean room alone.
     PartialCells,
+    /// Rows whose unit is a token that means nothing after the question, to a clean room alone.
+    TokenisedRows,
 }
 
 impl OutputClass {
@@ -99,6 +101,7 @@ impl OutputClass {
             Self::ReleasedCells => "released-cells",
             Self::OpenRows => "open-rows",
             Self::PartialCells => "partial-cells",
+            Self::TokenisedRows => "tokenised-rows",
         }
     }
 }

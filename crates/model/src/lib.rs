@@ -14,8 +14,8 @@ mod time;
 pub use class::{ColumnClass, OutputClass, ReleaseClass};
 pub use digest::{Digest, FragmentDigest};
 pub use name::{
-    ColumnName, CouncilName, DatasetName, DepartmentName, GrantId, NameError, PeriodName,
-    PrincipalName, ProductName, Purpose, QueryId, RoleName,
+    ColumnName, CouncilName, DatasetName, DepartmentName, DpiaReference, GrantId, IdentityName,
+    LinkageId, NameError, PeriodName, PrincipalName, ProductName, Purpose, QueryId, RoleName,
 };
 pub use peer::{PeerId, PeerIdError, Principal, Role};
 pub use time::{Clock, MockClock, SharedClock, SystemClock, Timestamp};

@@ -139,6 +139,19 @@ name!(
     QueryId, "query id", is_plain_id, "letters, digits, `_` and `-`, 128 at most"
 );
 
+name!(
+    /// Names one meeting of rows across authority, nodes and clean room.
+    LinkageId, "linkage id", is_plain_id, "letters, digits, `_` and `-`, 128 at most"
+);
+name!(
+    /// What units are, called the same by all whose rows meet on them.
+    IdentityName, "identity name", is_sql_name, "lower-case letters, digits and `_`, a letter first, 63 at most"
+);
+name!(
+    /// The reference of a data protection impact assessment.
+    DpiaReference, "DPIA reference", is_plain_id, "letters, digits, `_`, `-`, `.` and `@`, 128 at most"
+);
+
 impl DepartmentName {
     /// The reserved department of roles that belong to the council as a whole.
     pub const COUNCIL: &'static str = "council";

@@ -255,6 +255,7 @@ impl Publisher<'_> {
             node: self.node.clone(),
             budgets,
             joint_with: draft.joint_with.clone(),
+            linkable: draft.linkable.clone(),
         }
     }
 

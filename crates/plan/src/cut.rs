@@ -195,6 +195,7 @@ pub(crate) fn fragment(
         mode,
         cell_status: false,
         recipient: None,
+        linked: None,
         parts: vec![],
     })
 }

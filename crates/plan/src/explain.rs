@@ -123,13 +123,14 @@ fn remote(part: &RemoteFragment, indent: &str) -> Step {
     let done = match &part.plan {
         Some(plan) => operations(plan),
         None if part.fragment.mode == Mode::Joint => "put together and release cells".to_owned(),
+        None if part.fragment.mode == Mode::Linked => "link rows and release cells".to_owned(),
         None => "aggregate and release cells".to_owned(),
     };
     let products: Vec<String> = part.fragment.granted().iter().flat_map(products).collect();
     Step {
         step: format!("{indent}{done} of {}", products.join(", ")),
         place: match part.fragment.mode {
-            Mode::Joint => clean_room(&part.fragment),
+            Mode::Joint | Mode::Linked => clean_room(&part.fragment),
             _ => part.fragment.node.to_string(),
         },
         mode: part.fragment.mode.to_string(),
@@ -147,14 +148,25 @@ fn remote(part: &RemoteFragment, indent: &str) -> Step {
 /// What a node contributes to `whole`.
 fn contribution(part: &Fragment, whole: &Fragment, indent: &str) -> Step {
     let products: Vec<String> = products(part).collect();
-    Step {
-        step: format!(
-            "{indent}  contribute parts of cells of {}",
-            products.join(", ")
+    let products = products.join(", ");
+    let (step, leaves) = match part.mode {
+        Mode::Linked => (
+            format!("{indent}  send rows of {products} under tokens"),
+            format!(
+                "a token of this question alone in place of the unit; {}",
+                part.columns()
+            ),
         ),
+        _ => (
+            format!("{indent}  contribute parts of cells of {products}"),
+            "of each cell: units, totals, largest contributions, sum of record keys".to_owned(),
+        ),
+    };
+    Step {
+        step,
         place: part.node.to_string(),
         mode: part.mode.to_string(),
-        leaves: "of each cell: units, totals, largest contributions, sum of record keys".to_owned(),
+        leaves,
         rule: format!("not released yet: to {} alone", clean_room(whole)),
     }
 }

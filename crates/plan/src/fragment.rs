@@ -15,6 +15,8 @@ pub enum Mode {
     Local,
     /// Nodes send their parts of cells to a clean room, which puts them together and releases whole cells.
     Joint,
+    /// Nodes send rows under tokens to a clean room, where they meet and whole cells of them are released.
+    Linked,
 }
 
 impl Mode {
@@ -25,6 +27,7 @@ impl Mode {
             Self::Open => "open",
             Self::Local => "local",
             Self::Joint => "joint",
+            Self::Linked => "linked",
         }
     }
 }
@@ -45,9 +48,11 @@ pub struct Fragment {
     pub node: PeerId,
     /// Where that node or clean room listens.
     pub address: String,
-    /// The plan, in the closed profile of Substrait; empty if there are parts.
+    /// The plan, in the closed profile of Substrait; of parts that are linked, the question that they meet in; empty if
+    /// there are other parts.
     pub bytes: Bytes,
-    /// SHA-256 of the bytes, which its grant is bound to; of the parts' digests one after the other, if there are parts.
+    /// SHA-256 of the bytes, which its grant is bound to; of the parts' digests one after the other, if there are
+    /// parts and no bytes.
     pub digest: FragmentDigest,
     /// What it reads; of parts, they say.
     pub products: Vec<GrantedProduct>,
@@ -59,7 +64,10 @@ pub struct Fragment {
     pub cell_status: bool,
     /// Who receives what leaves; none for the gateway that asks.
     pub recipient: Option<PeerId>,
-    /// What each owner's node is to send to the clean room; empty but in mode [`Joint`](Mode::Joint).
+    /// Of a part whose rows meet others: SHA-256 of the question that they meet in.
+    pub linked: Option<Digest>,
+    /// What each owner's node is to send to the clean room; empty but in the modes [`Joint`](Mode::Joint) and
+    /// [`Linked`](Mode::Linked).
     ///
     /// Invariant: two or more, or none; each with no parts of its own, and with the clean room as recipient.
     pub parts: Vec<Fragment>,
@@ -83,8 +91,31 @@ impl Fragment {
             mode: Mode::Joint,
             cell_status: false,
             recipient: None,
+            linked: None,
             parts: parts.collect(),
         }
+    }
+
+    /// What `room` is asked: to have the rows of `parts` meet in `question` and release what comes of it.
+    pub(crate) fn linked(room: &CleanRoom, question: Vec<u8>, parts: Vec<Self>) -> Self {
+        let digest = Digest::of(&question);
+        let parts = parts.into_iter().map(|part| Self {
+            linked: Some(digest),
+            ..part
+        });
+        Self {
+            bytes: Bytes::from(question),
+            digest,
+            mode: Mode::Linked,
+            ..Self::joint(room, parts.collect())
+        }
+    }
+
+    /// The columns that it reads, by name.
+    pub(crate) fn columns(&self) -> String {
+        let columns = self.products.iter().flat_map(|p| &p.columns);
+        let columns: Vec<&str> = columns.map(|c| c.as_str()).collect();
+        columns.join(", ")
     }
 
     /// What grants are needed for: its parts, or itself if it has none.

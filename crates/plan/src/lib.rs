@@ -4,7 +4,7 @@
 //! listed functions exist ([`functions`], [`session`]); what crosses to a node is a closed
 //! profile of Substrait, and what comes from a gateway is believed in nothing ([`profile`]); a
 //! question to a private product is a registered cube's ([`cube`]), or a free one that is charged to a budget
-//! ([`adhoc`]), or refused with a reason; which of these, under which rule, how far off and at what cost is told before it
+//! ([`adhoc`]), or one of cells whose rows meet in a clean room ([`linked`]), or refused with a reason; which of these, under which rule, how far off and at what cost is told before it
 //! is asked ([`privacy`]).
 //!
 //! Does not promise: that an answer may be released. Grants, policy, keys and disclosure control
@@ -18,6 +18,7 @@ pub mod explain;
 mod fragment;
 pub mod functions;
 pub mod guard;
+pub mod linked;
 pub mod planner;
 pub mod privacy;
 pub mod profile;

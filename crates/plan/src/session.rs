@@ -6,12 +6,19 @@
 use crate::functions;
 use crate::projections::optimizer_rules;
 use crate::yielding::YieldingJoins;
-use datafusion::catalog::MemoryCatalogProviderList;
+use arrow::datatypes::SchemaRef;
+use datafusion::catalog::{
+    CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
+    SchemaProvider,
+};
+use datafusion::common::Result;
+use datafusion::datasource::empty::EmptyTable;
 use datafusion::execution::session_state::SessionStateBuilder;
 use datafusion::execution::{SessionState, SessionStateDefaults};
 use datafusion::logical_expr::ScalarUDF;
 use datafusion::logical_expr::planner::ExprPlanner;
 use datafusion::prelude::SessionConfig;
+use guildhall_model::ProductRef;
 use std::sync::Arc;
 
 /// The name of the catalogue and schema that an unqualified name falls into. Neither exists.
@@ -50,6 +57,19 @@ pub fn bare_builder(config: SessionConfig) -> SessionStateBuilder {
         .with_window_functions(functions::window())
         .with_optimizer_rules(optimizer_rules())
         .with_physical_optimizer_rule(Arc::new(YieldingJoins))
+}
+
+/// A session state that knows one product by name, without rows, and nothing else.
+pub fn state_over(product: &ProductRef, schema: &SchemaRef) -> Result<SessionState> {
+    let state = bare_state(base_config());
+    let department = MemorySchemaProvider::new();
+    let table = EmptyTable::new(Arc::clone(schema));
+    department.register_table(product.product.to_string(), Arc::new(table))?;
+    let council = MemoryCatalogProvider::new();
+    council.register_schema(product.department.as_str(), Arc::new(department))?;
+    let list = state.catalog_list();
+    list.register_catalog(product.council.to_string(), Arc::new(council));
+    Ok(state)
 }
 
 /// Our planner of `||` and `OVERLAY`, then the engine's planners of expressions. Those that reach for functions

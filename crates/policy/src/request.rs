@@ -21,6 +21,8 @@ pub enum Action {
     ReadCells,
     /// Have what is known of cells sent to a clean room, which releases them together with those of other owners.
     JoinCells,
+    /// Have rows sent to a clean room under tokens, to be linked with those of other owners.
+    LinkUnits,
     /// Be shown, at the department's own node, what a product would release and withhold. Decided by councils only.
     CheckProduct,
 }
@@ -33,6 +35,7 @@ impl Action {
             OutputClass::OpenRows => Self::ReadRows,
             OutputClass::ReleasedCells => Self::ReadCells,
             OutputClass::PartialCells => Self::JoinCells,
+            OutputClass::TokenisedRows => Self::LinkUnits,
         }
     }
 
@@ -44,6 +47,7 @@ impl Action {
             Self::ReadRows => "ReadRows",
             Self::ReadCells => "ReadCells",
             Self::JoinCells => "JoinCells",
+            Self::LinkUnits => "LinkUnits",
             Self::CheckProduct => "CheckProduct",
         }
     }
@@ -89,6 +93,8 @@ pub struct Subject {
     pub purposes: BTreeSet<Purpose>,
     /// The template it shares with products of other councils.
     pub conforms_to: Option<ProductName>,
+    /// The reference of the data protection impact assessment that its rows are linked under, if they may be.
+    pub dpia: Option<String>,
 }
 
 /// One question to a policy set.
@@ -110,6 +116,8 @@ pub struct Question<'a> {
     pub recipient: &'a PeerId,
     /// The council whose authority decides, or issued the grant.
     pub council: &'a CouncilName,
+    /// The products whose rows its own are to meet; looked at by `LinkUnits` alone.
+    pub linked: &'a BTreeSet<ProductRef>,
 }
 
 /// The names of the entity types, parsed once.
@@ -175,6 +183,9 @@ impl Question<'_> {
         if let Some(template) = &subject.conforms_to {
             what.insert("conforms_to".to_owned(), text(template));
         }
+        if let Some(dpia) = &subject.dpia {
+            what.insert("dpia".to_owned(), text(dpia));
+        }
         Some([
             Entity::new(self.principal_uid(types), who, HashSet::new()).ok()?,
             Entity::new(self.product_uid(types), what, HashSet::new()).ok()?,
@@ -191,6 +202,10 @@ impl Question<'_> {
             pairs.push(("columns".to_owned(), texts(self.columns)));
             let recipient = text(&self.recipient.council);
             pairs.push(("recipient_council".to_owned(), recipient));
+        }
+        if self.action == Action::LinkUnits {
+            let linked = self.linked.iter().map(ToString::to_string);
+            pairs.push(("linked".to_owned(), texts(linked)));
         }
         Context::from_pairs(pairs).ok()
     }

@@ -295,6 +295,7 @@ struct Why {
     gateway: PeerId,
     clean_room: PeerId,
     council: CouncilName,
+    linked: BTreeSet<ProductRef>,
 }
 
 impl Why {
@@ -310,9 +311,10 @@ impl Why {
             gateway,
             clean_room,
             council,
+            linked,
         } = self;
         let recipient = match action {
-            Action::JoinCells => clean_room,
+            Action::JoinCells | Action::LinkUnits => clean_room,
             _ => gateway,
         };
         Question {
@@ -324,6 +326,7 @@ impl Why {
             gateway,
             recipient,
             council,
+            linked,
         }
     }
 }
@@ -350,6 +353,7 @@ fn subject(class: ReleaseClass) -> Subject {
         class,
         purposes: purposes(&["planning", "unheld"]),
         conforms_to: None,
+        dpia: None,
     }
 }
 
@@ -362,6 +366,7 @@ fn why(purpose: &str) -> Why {
             .parse()
             .unwrap(),
         council: "northmoor".parse().unwrap(),
+        linked: BTreeSet::new(),
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn leave_of(state: &State, product: &Product) -> Grant {
         expires: now.after(Duration::from_secs(300)),
         query: "q-1".parse().unwrap(),
         gateway: GATEWAY.parse().unwrap(),
+        linkage: None,
     }
 }
 

@@ -178,6 +178,7 @@ impl Town {
             node: self.node.clone(),
             budgets: Vec::new(),
             joint_with: std::collections::BTreeSet::new(),
+            linkable: None,
         }
     }
 
@@ -257,6 +258,7 @@ impl Town {
             output_class: output_to_wire(output).into(),
             recipient: self.gateway.to_string(),
             fragment_digest: fragment_digest().as_bytes().to_vec(),
+            linked_question_digest: vec![],
         }
     }
 

@@ -72,6 +72,7 @@ impl Town {
             expires: self.now.after(Duration::from_secs(300)),
             query: "q-1".parse().unwrap(),
             gateway: GATEWAY.parse().unwrap(),
+            linkage: None,
         }
     }
 

@@ -74,6 +74,7 @@ pub(super) fn product(council: &str) -> Product {
         always_reads: BTreeSet::new(),
         budgets: vec![],
         joint_with: std::collections::BTreeSet::new(),
+        linkable: None,
         node: format!("spiffe://{council}/parking/node/parking-1")
             .parse()
             .unwrap(),

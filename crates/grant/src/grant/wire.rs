@@ -1,6 +1,6 @@
 //! Grants on the wire.
 
-use super::{Grant, GrantedProduct};
+use super::{Grant, GrantedProduct, Linkage};
 use crate::envelope::Statement;
 use crate::wire::{self, WireError};
 use guildhall_model::{OutputClass, Principal};
@@ -27,6 +27,7 @@ impl Statement for Grant {
             expires_us: self.expires.as_micros(),
             query_id: self.query.to_string(),
             gateway: self.gateway.to_string(),
+            linkage: self.linkage.as_ref().map(Linkage::to_wire),
         }
     }
 
@@ -48,6 +49,14 @@ impl Statement for Grant {
             });
         }
         let (not_before, expires) = wire::span(w.not_before_us, w.expires_us)?;
+        let output = output_from_wire(w.output_class)?;
+        let linkage = w.linkage.as_ref().map(Linkage::from_wire).transpose()?;
+        if linkage.is_some() != (output == OutputClass::TokenisedRows) {
+            return Err(WireError::Rule {
+                field: "linkage",
+                rule: "goes with tokenised rows, and they with it",
+            });
+        }
         Ok(Self {
             id: wire::name("id", &w.id)?,
             council: wire::name("council", &w.council)?,
@@ -56,13 +65,32 @@ impl Statement for Grant {
             node: wire::peer("node", &w.node)?,
             fragment: wire::digest("fragment_digest", &w.fragment_digest)?,
             products,
-            output: output_from_wire(w.output_class)?,
+            output,
             recipient: wire::peer("recipient", &w.recipient)?,
             charge: w.budget_charge,
             not_before,
             expires,
             query: wire::name("query_id", &w.query_id)?,
             gateway: wire::peer("gateway", &w.gateway)?,
+            linkage,
+        })
+    }
+}
+
+impl Linkage {
+    fn to_wire(&self) -> proto::Linkage {
+        proto::Linkage {
+            id: self.id.to_string(),
+            question_digest: self.question.as_bytes().to_vec(),
+            products: self.products.iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn from_wire(w: &proto::Linkage) -> Result<Self, WireError> {
+        Ok(Self {
+            id: wire::name("linkage.id", &w.id)?,
+            question: wire::digest("linkage.question_digest", &w.question_digest)?,
+            products: wire::names("linkage.products", &w.products)?,
         })
     }
 }
@@ -97,6 +125,7 @@ pub fn output_to_wire(output: OutputClass) -> proto::OutputClass {
         OutputClass::ReleasedCells => proto::OutputClass::ReleasedCells,
         OutputClass::OpenRows => proto::OutputClass::OpenRows,
         OutputClass::PartialCells => proto::OutputClass::PartialCells,
+        OutputClass::TokenisedRows => proto::OutputClass::TokenisedRows,
     }
 }
 
@@ -106,6 +135,7 @@ pub fn output_from_wire(value: i32) -> Result<OutputClass, WireError> {
         Ok(proto::OutputClass::ReleasedCells) => Ok(OutputClass::ReleasedCells),
         Ok(proto::OutputClass::OpenRows) => Ok(OutputClass::OpenRows),
         Ok(proto::OutputClass::PartialCells) => Ok(OutputClass::PartialCells),
+        Ok(proto::OutputClass::TokenisedRows) => Ok(OutputClass::TokenisedRows),
         Ok(proto::OutputClass::Unspecified) | Err(_) => Err(WireError::Unknown {
             field: "output_class",
             value,

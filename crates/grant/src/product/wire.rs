@@ -1,8 +1,8 @@
 //! Products on the wire.
 
 use super::{
-    Budget, BudgetPeriod, Column, DatasetColumn, Dimension, Measure, NanoRho, Product, RollUp,
-    RollUpKind,
+    Budget, BudgetPeriod, Column, DatasetColumn, Dimension, Linkable, Measure, NanoRho, Product,
+    RollUp, RollUpKind,
 };
 use crate::envelope::Statement;
 use crate::wire::{self, WireError};
@@ -37,6 +37,7 @@ impl Statement for Product {
             node: self.node.to_string(),
             budgets: self.budgets.iter().map(budget_to_wire).collect(),
             joint_with: self.joint_with.iter().map(ToString::to_string).collect(),
+            linkable: self.linkable.as_ref().map(linkable_to_wire),
         }
     }
 
@@ -79,10 +80,27 @@ impl Statement for Product {
                 .map(budget_from_wire)
                 .collect::<Result<_, _>>()?,
             joint_with: wire::names("joint_with", &w.joint_with)?,
+            linkable: w.linkable.as_ref().map(linkable_from_wire).transpose()?,
         };
         product.check()?;
         Ok(product)
     }
+}
+
+fn linkable_to_wire(l: &Linkable) -> proto::Linkable {
+    proto::Linkable {
+        identity: l.identity.to_string(),
+        dpia: l.dpia.to_string(),
+        with: l.with.iter().map(ToString::to_string).collect(),
+    }
+}
+
+fn linkable_from_wire(w: &proto::Linkable) -> Result<Linkable, WireError> {
+    Ok(Linkable {
+        identity: wire::name("linkable.identity", &w.identity)?,
+        dpia: wire::name("linkable.dpia", &w.dpia)?,
+        with: wire::names("linkable.with", &w.with)?,
+    })
 }
 
 fn text<T: ToString>(name: Option<&T>) -> String {

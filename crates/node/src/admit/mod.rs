@@ -71,6 +71,11 @@ pub(crate) enum AdmissionError {
     },
     #[error("cells of `{product}` are released together with no other product's")]
     NotJoint { product: ProductRef },
+    #[error("rows of `{product}` may not meet those of `{other}`")]
+    NotLinked {
+        product: ProductRef,
+        other: ProductRef,
+    },
     #[error("the catalogue of the grant cannot be made")]
     Catalogue {
         #[source]
@@ -103,6 +108,7 @@ impl AdmissionError {
             | Self::Warranted { .. }
             | Self::Mixed { .. }
             | Self::NotJoint { .. }
+            | Self::NotLinked { .. }
             | Self::Output { .. } => Status::permission_denied(self.to_string()),
             Self::Catalogue { .. } => Status::internal("the node failed"),
         }
@@ -205,6 +211,7 @@ pub(crate) fn admit(
     // Invariant: what was not released is for a clean room alone, and a clean room is sent nothing else.
     let found = match shape {
         Shape::Rows(_) => OutputClass::OpenRows,
+        Shape::Cells(_) if grant.linkage.is_some() => OutputClass::TokenisedRows,
         Shape::Cells(_) if grant.recipient.role == Role::CleanRoom => OutputClass::PartialCells,
         Shape::Cells(_) | Shape::AdHoc(_) => OutputClass::ReleasedCells,
     };
@@ -221,12 +228,44 @@ pub(crate) fn admit(
             return Err(AdmissionError::NotJoint { product });
         }
     }
+    if found == OutputClass::TokenisedRows {
+        check_linkage(&grant, &products)?;
+    }
     Ok(AdmittedFragment {
         grant,
         products,
         reads,
         shape,
     })
+}
+
+/// Rows go to a clean room of the council's own, to meet those of products that their department agreed to, and of no
+/// other.
+fn check_linkage(
+    grant: &FreshGrant,
+    products: &BTreeMap<ProductRef, Arc<Served>>,
+) -> Result<(), AdmissionError> {
+    let room = &grant.recipient;
+    if room.role != Role::CleanRoom || room.council != grant.council {
+        return Err(AdmissionError::Output {
+            found: OutputClass::ReleasedCells,
+            granted: grant.output,
+        });
+    }
+    let linked = grant.linkage.iter().flat_map(|l| &l.products);
+    for other in linked.filter(|other| !products.contains_key(*other)) {
+        let agreed = |s: &Arc<Served>| {
+            let linkable = s.product().linkable.as_ref();
+            linkable.is_some_and(|l| l.with.contains(other))
+        };
+        if let Some(served) = products.values().find(|s| !agreed(s)) {
+            return Err(AdmissionError::NotLinked {
+                product: served.product().product_ref(),
+                other: other.clone(),
+            });
+        }
+    }
+    Ok(())
 }
 
 /// A session that knows the products of the grant by name, without rows, and nothing else.

@@ -2,7 +2,9 @@
 
 use super::budget;
 use super::file::File;
-use guildhall_grant::product::{Budget, DATE_TRUNC_UNITS, Dimension, Measure, RollUp, RollUpKind};
+use guildhall_grant::product::{
+    Budget, DATE_TRUNC_UNITS, Dimension, Linkable, Measure, RollUp, RollUpKind,
+};
 use guildhall_model::{
     ColumnClass, ColumnName, Digest, ProductName, ProductRef, Purpose, ReleaseClass,
 };
@@ -64,6 +66,8 @@ pub struct Draft {
     pub max_rows_per_unit: u32,
     /// The products of the same template whose cells its own are released together with.
     pub joint_with: BTreeSet<ProductRef>,
+    /// With whose rows its own may meet on their unit, if with any.
+    pub linkable: Option<Linkable>,
     /// The columns, by name.
     pub columns: BTreeMap<ColumnName, ColumnDraft>,
     /// What may be grouped and filtered by.
@@ -154,6 +158,22 @@ impl Draft {
                 "joint_with",
                 "is set, though the product is not of class `aggregate` or conforms to no template; only cells of one template are put together",
             );
+        }
+        match &self.linkable {
+            Some(_) if self.class != ReleaseClass::Aggregate => {
+                return complain(
+                    "linkable",
+                    "is set, though the product is not of class `aggregate`; rows of other products are joined where they \
+                     are asked for",
+                );
+            }
+            Some(linkable) if linkable.with.is_empty() => {
+                return complain(
+                    "linkable.with",
+                    "is empty; it names the products whose rows may meet these",
+                );
+            }
+            Some(_) | None => {}
         }
         budget::check(self)
     }

@@ -2,8 +2,11 @@
 
 use super::budget::BudgetFile;
 use super::draft::{ColumnDraft, Complaint, Draft, complain};
-use guildhall_grant::product::{Dimension, Measure, RollUp, RollUpKind};
-use guildhall_model::{ColumnName, Digest, NameError, ProductName, Purpose, ReleaseClass};
+use guildhall_grant::product::{Dimension, Linkable, Measure, RollUp, RollUpKind};
+use guildhall_model::{
+    ColumnName, Digest, DpiaReference, IdentityName, NameError, ProductName, ProductRef, Purpose,
+    ReleaseClass,
+};
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -24,6 +27,7 @@ pub(super) struct File {
     max_rows_per_unit: Option<u32>,
     #[serde(default)]
     joint_with: BTreeSet<String>,
+    linkable: Option<LinkableFile>,
     columns: BTreeMap<String, ColumnDraft>,
     #[serde(default)]
     dimension: Vec<DimensionFile>,
@@ -31,6 +35,14 @@ pub(super) struct File {
     measure: Vec<MeasureFile>,
     #[serde(default)]
     budget: Vec<BudgetFile>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LinkableFile {
+    identity: IdentityName,
+    dpia: DpiaReference,
+    with: BTreeSet<String>,
 }
 
 #[derive(Deserialize)]
@@ -105,11 +117,8 @@ impl File {
                 upper: m.upper,
             })
             .collect();
-        let joint_with = self.joint_with.iter().map(|name| {
-            let problem = |e: NameError| ("joint_with".to_owned(), format!("names `{name}`: {e}"));
-            name.parse().map_err(problem)
-        });
-        let joint_with = joint_with.collect::<Result<_, Complaint>>()?;
+        let joint_with = products("joint_with", &self.joint_with)?;
+        let linkable = self.linkable.map(LinkableFile::into_linkable).transpose()?;
         let budgets = self
             .budget
             .into_iter()
@@ -130,10 +139,30 @@ impl File {
             minimum_group: self.minimum_group.unwrap_or(0),
             max_rows_per_unit: self.max_rows_per_unit.unwrap_or(0),
             joint_with,
+            linkable,
             columns,
             dimensions,
             measures,
             budgets,
+        })
+    }
+}
+
+/// The full names of products in a field.
+fn products(field: &str, names: &BTreeSet<String>) -> Result<BTreeSet<ProductRef>, Complaint> {
+    let parsed = names.iter().map(|name| {
+        let problem = |e: NameError| (field.to_owned(), format!("names `{name}`: {e}"));
+        name.parse().map_err(problem)
+    });
+    parsed.collect()
+}
+
+impl LinkableFile {
+    fn into_linkable(self) -> Result<Linkable, Complaint> {
+        Ok(Linkable {
+            with: products("linkable.with", &self.with)?,
+            identity: self.identity,
+            dpia: self.dpia,
         })
     }
 }

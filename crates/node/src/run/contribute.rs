@@ -4,9 +4,12 @@
 //! lie in, and the owner's terms: no row and no name of a unit. The sum of record keys of a cell with one unit is that
 //! unit's: whoever reads the clean room's memory knows it again for as long as `noise.key` lasts.
 //!
+//! Where rows are to meet those of other owners, they are what is sent ([`link`]).
+//!
 //! A clean room is the council's own, named by the grant and known by its certificate; it releases by the strictest terms
 //! of all owners.
 
+use super::link::{self, Tokens};
 use super::planned::{PlannedCells, PlannedWork};
 use super::{Keyed, Runner, stream};
 use crate::engine::Engine;
@@ -56,12 +59,26 @@ impl Runner {
         let PlannedWork::Cells(cells) = keyed.work else {
             return Err(internal("a part of what is not cells").into());
         };
+        let tokens = match &keyed.grant.linkage {
+            Some(_) => {
+                let of = keyed.link.as_ref().zip(cells.identity.as_ref());
+                let (key, identity) = of.ok_or_else(|| internal("a linkage without its key"))?;
+                Some(Tokens::of(key, identity))
+            }
+            None => None,
+        };
         let (messages, answer) = mpsc::channel(AHEAD);
         let engine = self.engine.clone();
         spawn(async move {
             let _turn = turn;
             let work = async {
-                let sent = tokio::time::timeout(longest, send(*cells, &engine, &messages)).await;
+                let sending = async {
+                    match tokens {
+                        Some(tokens) => link::send(*cells, tokens, &engine, &messages).await,
+                        None => send(*cells, &engine, &messages).await,
+                    }
+                };
+                let sent = tokio::time::timeout(longest, sending).await;
                 let seconds = longest.as_secs();
                 sent.map_err(|_| RunError::TooLong { seconds })?
             };
@@ -121,7 +138,7 @@ async fn send(
 }
 
 /// The table without views and dictionaries.
-fn plain(cells: &RecordBatch) -> Result<RecordBatch, RunError> {
+pub(super) fn plain(cells: &RecordBatch) -> Result<RecordBatch, RunError> {
     let encode = |source| RunError::Encode { source };
     let columns = cells.columns().iter().map(|column| {
         let wanted = plain_type(column.data_type());

@@ -1,5 +1,6 @@
 //! Column keys, lent for one grant.
 
+use super::link::LinkKey;
 use crate::authority::{Authority, AuthorityError};
 use crate::check::Officer;
 use crate::product::DatasetScan;
@@ -12,6 +13,7 @@ use guildhall_store::SealedDataset;
 use prost::Message;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use zeroize::Zeroizing;
 
 /// Why no keys were lent.
 #[derive(Debug, thiserror::Error)]
@@ -64,15 +66,25 @@ pub(crate) fn wanted(
     wanted
 }
 
+/// What was lent under a grant.
+pub(crate) struct Lent {
+    pub(crate) keys: ColumnKeys,
+    /// What tokens are made with, under a grant for rows that meet others.
+    pub(crate) link: Option<LinkKey>,
+}
+
 /// Borrows the keys of `wanted` under `grant`, sealed to a recipient that is made for this one time.
 pub(crate) async fn borrow_keys(
     authority: &dyn Authority,
     grant: &Envelope,
     fragment: &Digest,
     wanted: BTreeMap<KeyName, Vec<u8>>,
-) -> Result<ColumnKeys, LendError> {
+) -> Result<Lent, LendError> {
     if wanted.is_empty() {
-        return Ok(ColumnKeys::new());
+        return Ok(Lent {
+            keys: ColumnKeys::new(),
+            link: None,
+        });
     }
     let names: BTreeSet<KeyName> = wanted.keys().cloned().collect();
     let identity = EphemeralIdentity::generate();
@@ -119,7 +131,7 @@ pub(crate) async fn borrow_for_check(
     let lent = authority.lend_for_check(request).await;
     let lent = lent.map_err(|source| LendError::Authority { source })?;
     let grant = lent.grant.parse().map_err(|_| LendError::Malformed)?;
-    Ok((opened(&identity, &lent.sealed, names)?, grant))
+    Ok((opened(&identity, &lent.sealed, names)?.keys, grant))
 }
 
 /// The keys of `names`, all of them, as they were sealed to us.
@@ -127,14 +139,14 @@ fn opened(
     identity: &EphemeralIdentity,
     sealed: &[u8],
     names: BTreeSet<KeyName>,
-) -> Result<ColumnKeys, LendError> {
+) -> Result<Lent, LendError> {
     let opened = identity
         .open(sealed)
         .map_err(|source| LendError::Sealed { source })?;
-    let keys = read_keys(&opened)?;
-    match names.into_iter().find(|n| keys.get(n).is_none()) {
+    let lent = read_keys(&opened)?;
+    match names.into_iter().find(|n| lent.keys.get(n).is_none()) {
         Some(name) => Err(LendError::Missing { name }),
-        None => Ok(keys),
+        None => Ok(lent),
     }
 }
 
@@ -147,11 +159,16 @@ fn to_wire((name, age): (KeyName, Vec<u8>)) -> KeyWanted {
     }
 }
 
-fn read_keys(opened: &[u8]) -> Result<ColumnKeys, LendError> {
-    let lent = LentKeys::decode(opened).map_err(|_| LendError::Malformed)?;
+fn read_keys(opened: &[u8]) -> Result<Lent, LendError> {
+    let mut lent = LentKeys::decode(opened).map_err(|_| LendError::Malformed)?;
+    let link = Zeroizing::new(std::mem::take(&mut lent.link_key));
+    let link = match link.as_slice() {
+        [] => None,
+        bytes => Some(LinkKey::from_bytes(bytes).ok_or(LendError::Malformed)?),
+    };
     let mut keys = ColumnKeys::new();
     for key in lent.keys {
-        let bytes = zeroize::Zeroizing::new(key.key);
+        let bytes = Zeroizing::new(key.key);
         let column = match key.column.as_str() {
             "" => None,
             name => Some(name.parse().map_err(|_| LendError::Malformed)?),
@@ -166,7 +183,7 @@ fn read_keys(opened: &[u8]) -> Result<ColumnKeys, LendError> {
             ColumnKey::from_bytes(&bytes).map_err(|source| LendError::Key { source })?,
         );
     }
-    Ok(keys)
+    Ok(Lent { keys, link })
 }
 
 #[cfg(test)]
@@ -205,6 +222,7 @@ mod tests {
             wanted(columns),
         )
         .await
+        .map(|lent| lent.keys)
     }
 
     #[tokio::test]
@@ -234,6 +252,6 @@ mod tests {
         )
         .await
         .unwrap();
-        assert!(keys.is_empty());
+        assert!(keys.keys.is_empty() && keys.link.is_none());
     }
 }

@@ -21,6 +21,7 @@ mod facts;
 mod functions;
 mod guarded;
 mod lend;
+mod link;
 mod pace;
 mod patterns;
 mod planned;
@@ -46,12 +47,13 @@ use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
 use guildhall_disclosure::{Gate, NoiseSecret, Rule};
 use guildhall_grant::product::DEVELOPMENT;
-use guildhall_model::{Digest, OutputClass, PeerId, Role, SharedClock};
+use guildhall_model::{Digest, OutputClass, PeerId, ProductRef, Role, SharedClock};
 use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
 use guildhall_proto::authority::v1::DebitRequest;
 use guildhall_proto::node::v1::RunRequest;
 use pace::Pace;
 use planned::{Planned, PlannedWork, Source};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 use tonic::Status;
@@ -198,7 +200,11 @@ impl Runner {
                 class: product.class,
                 purposes: product.purposes.clone(),
                 conforms_to: product.conforms_to.clone(),
+                dpia: product.linkable.as_ref().map(|l| l.dpia.to_string()),
             };
+            let mut linked: BTreeSet<ProductRef> = BTreeSet::new();
+            linked.extend(grant.linkage.iter().flat_map(|l| l.products.clone()));
+            linked.remove(&read.product);
             let decision = self.policies.decide(&Question {
                 asker: &asker,
                 action: Action::of(grant.output),
@@ -208,6 +214,7 @@ impl Runner {
                 gateway: &grant.gateway,
                 recipient: peer,
                 council: &grant.council,
+                linked: &linked,
             });
             match decision {
                 PolicyDecision::Permit { policies: named } => policies.extend(named),
@@ -276,6 +283,7 @@ impl Runner {
                 grant,
                 work,
                 made_up,
+                link: None,
             });
         };
         let mut read = Vec::new();
@@ -283,7 +291,7 @@ impl Runner {
             read.extend(scans(plan)?);
         }
         let wanted = lend::wanted(&read, &datasets);
-        let keys = lend::borrow_keys(
+        let lend::Lent { keys, link } = lend::borrow_keys(
             self.authority.as_ref(),
             grant.envelope(),
             &grant.fragment,
@@ -298,6 +306,7 @@ impl Runner {
             grant,
             work,
             made_up,
+            link,
         })
     }
 
@@ -307,6 +316,7 @@ impl Runner {
             grant,
             work,
             made_up,
+            link: _,
         } = keyed;
         let (fragment, longest) = (grant.fragment, self.longest);
         let pace = Pace::begin(longest);
@@ -413,9 +423,18 @@ fn entry(admitted: &AdmittedFragment, peer: &PeerId, decision: Decision) -> Entr
     );
     entry.products = admitted.seen();
     entry.output = Some(grant.output);
+    entry.linkage = grant.linkage.as_ref().map(|l| l.id.clone());
+    let linkable = admitted
+        .products()
+        .values()
+        .find_map(|s| s.product().linkable.as_ref());
+    entry.dpia = linkable
+        .filter(|_| grant.linkage.is_some())
+        .map(|l| l.dpia.clone());
     entry.mode = Some(match admitted.shape() {
         Shape::Rows(_) => Mode::Open,
         Shape::Cells(_) if grant.output == OutputClass::PartialCells => Mode::Joint,
+        Shape::Cells(_) if grant.output == OutputClass::TokenisedRows => Mode::Linked,
         Shape::Cells(_) | Shape::AdHoc(_) => Mode::Local,
     });
     entry
@@ -434,6 +453,8 @@ struct Keyed {
     work: PlannedWork,
     /// Whether its rows are a twin's.
     made_up: bool,
+    /// What tokens are made with, where rows meet others.
+    link: Option<link::LinkKey>,
 }
 
 #[cfg(test)]

@@ -139,7 +139,7 @@ impl Lattice {
     }
 
     /// How many columns of the rows are keys; the unit's is the next.
-    fn keys(&self) -> usize {
+    pub(super) fn keys(&self) -> usize {
         self.axes.iter().map(|a| a.coarser.len()).sum()
     }
 

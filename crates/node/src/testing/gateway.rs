@@ -138,6 +138,7 @@ impl TestNode {
             expires: self.clock.now().after(Duration::from_secs(300)),
             query: format!("q-{number}").parse().unwrap(),
             gateway: GATEWAY.parse().unwrap(),
+            linkage: None,
         }
     }
 

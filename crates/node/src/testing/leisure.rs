@@ -38,6 +38,7 @@ pub(crate) fn swims(columns: &[(&str, ColumnClass)]) -> Product {
         node: "spiffe://northmoor/leisure/node/leisure-1".parse().unwrap(),
         budgets: vec![],
         joint_with: std::collections::BTreeSet::new(),
+        linkable: None,
     }
 }
 

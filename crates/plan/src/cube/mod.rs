@@ -183,6 +183,16 @@ impl CubeFilter {
             Self::Eq { column, .. } | Self::InRollUp { column, .. } => column,
         }
     }
+
+    /// The same limit of a dimension that is called otherwise.
+    #[must_use]
+    pub fn renamed(&self, to: ColumnName) -> Self {
+        let mut renamed = self.clone();
+        match &mut renamed {
+            Self::Eq { column, .. } | Self::InRollUp { column, .. } => *column = to,
+        }
+        renamed
+    }
 }
 
 impl fmt::Debug for CubeFilter {
@@ -205,6 +215,17 @@ impl CubeAgg {
         match self {
             Self::CountRows | Self::CountUnits => None,
             Self::CountMeasure(c) | Self::Sum(c) | Self::Avg(c) => Some(c),
+        }
+    }
+
+    /// The same of a measure that is called otherwise; what reads none stays.
+    #[must_use]
+    pub fn renamed(&self, to: ColumnName) -> Self {
+        match self {
+            Self::CountRows | Self::CountUnits => self.clone(),
+            Self::CountMeasure(_) => Self::CountMeasure(to),
+            Self::Sum(_) => Self::Sum(to),
+            Self::Avg(_) => Self::Avg(to),
         }
     }
 }

@@ -173,6 +173,7 @@ pub(crate) fn sessions() -> Product {
         always_reads: BTreeSet::new(),
         budgets: vec![],
         joint_with: std::collections::BTreeSet::new(),
+        linkable: None,
         node: "spiffe://northmoor/parking/node/parking-1".parse().unwrap(),
     }
 }

@@ -55,7 +55,7 @@ impl Asked {
 
 impl Asked {
     /// The same, if every constant in it could be worked out: the simplifier leaves what fails for when rows are there.
-    fn computed(self) -> Result<Self, PlanError> {
+    pub(super) fn computed(self) -> Result<Self, PlanError> {
         if self.group.iter().chain(&self.filters).any(holds_constant) {
             return Err(PlanError::invalid(
                 "a constant of the statement cannot be computed",
@@ -213,7 +213,11 @@ pub(super) fn simplifier(schema: &DFSchemaRef, state: &SessionState) -> ExprSimp
 }
 
 /// Keys and filters with their constant parts worked out, filters one by one.
-fn simplified(asked: Asked, schema: &DFSchemaRef, state: &SessionState) -> EngineResult<Asked> {
+pub(super) fn simplified(
+    asked: Asked,
+    schema: &DFSchemaRef,
+    state: &SessionState,
+) -> EngineResult<Asked> {
     let simplifier = simplifier(schema, state);
     let mut filters = Vec::new();
     for filter in asked.filters {

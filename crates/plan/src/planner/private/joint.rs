@@ -229,7 +229,7 @@ fn measure((a, of): Recognised<'_>, (_, and): Recognised<'_>) -> Option<String> 
 }
 
 /// `query` whose columns have these names, which no product's own name is in.
-fn named<'a>(mut query: CubeQuery, names: impl Iterator<Item = &'a str>) -> CubeQuery {
+pub(super) fn named<'a>(mut query: CubeQuery, names: impl Iterator<Item = &'a str>) -> CubeQuery {
     let keys = query.keys.iter_mut().map(|k| &mut k.name);
     let all = keys.chain(query.aggregates.iter_mut().map(|a| &mut a.name));
     for (name, of_answer) in all.zip(names) {

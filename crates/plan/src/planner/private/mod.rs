@@ -3,12 +3,14 @@
 //! This comes before the optimiser, which would move filters and columns about until a question
 //! is no longer one of the cube's. What is asked is written down in terms of the product's own
 //! columns, recognised, and replaced by a fragment whose node releases the cells. Where cells have parts at several
-//! owners, the fragment is a clean room's, which puts the parts together ([`joint`]). A product whose rows are still read
+//! owners, the fragment is a clean room's, which puts the parts together ([`joint`]); where rows of several owners meet, it
+//! is one of tokenised rows ([`linked`]). A product whose rows are still read
 //! after that is refused.
 
 mod asked;
 mod companions;
 mod joint;
+mod linked;
 mod released;
 
 use super::PlanError;
@@ -154,6 +156,10 @@ fn take(
     if first_private(&aggregate.input).is_none() {
         return Ok(Transformed::no(node));
     }
+    if linked::applies(&aggregate) {
+        let plan = linked::cells(&aggregate, &fields(&aggregate), state, room)?;
+        return Ok(Transformed::new(plan, true, TreeNodeRecursion::Jump));
+    }
     let mut leaves = Vec::new();
     let asked = Asked {
         group: aggregate.group_expr.clone(),
@@ -180,11 +186,7 @@ fn cells(
     state: &SessionState,
     room: Option<&CleanRoom>,
 ) -> Result<LogicalPlan, PlanError> {
-    let fields: Vec<(Option<TableReference>, Arc<Field>)> = aggregate
-        .schema
-        .iter()
-        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
-        .collect();
+    let fields = fields(aggregate);
     let mut branches = Vec::new();
     for leaves in &groups {
         branches.push(Arc::new(match leaves.as_slice() {
@@ -200,6 +202,14 @@ fn cells(
             named(columns(union.schema()), union, &fields).map_err(internal)
         }
     }
+}
+
+/// The columns of an answer, as the statement has them.
+fn fields(aggregate: &Aggregate) -> Vec<(Option<TableReference>, Arc<Field>)> {
+    let columns = aggregate.schema.iter();
+    columns
+        .map(|(qualifier, field)| (qualifier.cloned(), Arc::clone(field)))
+        .collect()
 }
 
 /// No owner is asked: no cells, or one without a value.

@@ -84,6 +84,7 @@ impl Given {
             always_reads: BTreeSet::new(),
             budgets: vec![],
             joint_with: std::collections::BTreeSet::new(),
+            linkable: None,
             node,
         };
         Self { product, batches }
