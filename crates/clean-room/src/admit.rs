@@ -58,7 +58,8 @@ impl Door {
         }
     }
 
-    /// The parts of a question that `gateway` brings, in the order of their products.
+    /// The parts of a question that `gateway` brings, in the order of their products: parts of the same cells, or rows that
+    /// meet, if the request says in what question.
     ///
     /// Each grant is signed by the authority of its node's council, names this clean room and that gateway, and is used
     /// once; all are of one query of one principal for one purpose, and no product comes twice.
@@ -72,6 +73,7 @@ impl Door {
             let role = gateway.role;
             return Err(Error::Role { role });
         }
+        let linked = (!request.linked.is_empty()).then(|| Digest::of(&request.linked));
         let parts = request.parts.len();
         if !OWNERS.contains(&parts) {
             return Err(Error::Parts { parts });
@@ -79,9 +81,10 @@ impl Door {
         let admitted = request
             .parts
             .into_iter()
-            .map(|p| self.part(gateway, p, now));
+            .map(|p| self.part(gateway, p, linked.as_ref(), now));
         let mut admitted = admitted.collect::<Result<Vec<_>, _>>()?;
         one_question(&admitted)?;
+        self.one_linkage(&admitted)?;
         admitted.sort_by(|a, b| a.product.cmp(&b.product));
         // Last, so that what is refused for another part uses up no grant.
         let mut used = self.used.lock().unwrap_or_else(PoisonError::into_inner);
@@ -92,7 +95,13 @@ impl Door {
         Ok(admitted)
     }
 
-    fn part(&self, gateway: &PeerId, part: Part, now: Timestamp) -> Result<AdmittedPart, Error> {
+    fn part(
+        &self,
+        gateway: &PeerId,
+        part: Part,
+        linked: Option<&Digest>,
+        now: Timestamp,
+    ) -> Result<AdmittedPart, Error> {
         let envelope = part.grant.ok_or(Error::Missing { field: "grant" })?;
         let said = said(&envelope).ok_or(Error::Missing { field: "grant" })?;
         let signers: Vec<VerifyingKey> = self
@@ -122,7 +131,13 @@ impl Door {
         let of_node = grant.node.role == Role::Node
             && grant.node.council == grant.council
             && grant.node.department == product.department;
-        if grant.output != OutputClass::PartialCells || !of_node {
+        // Invariant: rows meet in the question that their grants name, and in no other.
+        let fits = match (grant.output, &grant.linkage) {
+            (OutputClass::PartialCells, None) => linked.is_none(),
+            (OutputClass::TokenisedRows, Some(linkage)) => linked == Some(&linkage.question),
+            _ => false,
+        };
+        if !fits || !of_node {
             return Err(Error::NotPart);
         }
         drop(products);
@@ -133,6 +148,24 @@ impl Door {
             address: part.address,
             product,
         })
+    }
+}
+
+impl Door {
+    /// Rows that meet are of one linkage, all of its products are there, and its council is ours.
+    fn one_linkage(&self, parts: &[AdmittedPart]) -> Result<(), Error> {
+        let Some(linkage) = parts.first().and_then(|p| p.grant.linkage.as_ref()) else {
+            return Ok(());
+        };
+        let products: BTreeSet<_> = parts.iter().map(|p| p.product.clone()).collect();
+        let council = |p: &AdmittedPart| p.grant.council == self.own.council;
+        let same = |p: &AdmittedPart| p.grant.linkage.as_ref() == Some(linkage);
+        match parts.iter().all(|p| same(p) && council(p)) && products == linkage.products {
+            true => Ok(()),
+            false => Err(Error::Unlike {
+                what: "whose rows meet",
+            }),
+        }
     }
 }
 

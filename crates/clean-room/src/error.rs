@@ -8,6 +8,7 @@ use guildhall_disclosure::joint::JointError;
 use guildhall_grant::GrantError;
 use guildhall_model::{PeerId, ProductRef, Role};
 use guildhall_plan::cube::Refusal;
+use guildhall_plan::linked::LinkedError;
 use guildhall_plan::profile::ProfileError;
 use guildhall_telemetry::error_chain;
 use std::error::Error as _;
@@ -85,6 +86,20 @@ pub(crate) enum Error {
         #[from]
         source: ReleaseError,
     },
+    #[error("the question that rows are to meet in cannot be answered")]
+    Linked {
+        #[source]
+        source: Box<LinkedError>,
+    },
+    #[error("the departments of `{product}` and `{other}` have not agreed that their rows meet")]
+    NotAgreed {
+        product: Box<ProductRef>,
+        other: Box<ProductRef>,
+    },
+    #[error("rows meet in more than {most} ways; limit the question to fewer of them")]
+    TooManyRows { most: u64 },
+    #[error("cells are told apart by too much: there are more than {most} of them")]
+    TooManyCells { most: usize },
     #[error("the parts take more than {mebibytes} MiB")]
     TooLarge { mebibytes: usize },
     #[error("the question took longer than {seconds} s")]
@@ -134,7 +149,12 @@ impl Error {
                 Code::PermissionDenied
             }
             Self::Owners { .. } | Self::Refused { .. } => Code::PermissionDenied,
-            Self::Busy | Self::TooLarge { .. } => Code::ResourceExhausted,
+            Self::NotAgreed { .. } => Code::PermissionDenied,
+            Self::Linked { source } => linked(source),
+            Self::Busy
+            | Self::TooLarge { .. }
+            | Self::TooManyRows { .. }
+            | Self::TooManyCells { .. } => Code::ResourceExhausted,
             Self::Grant { source } if !source.is_attempt() => Code::FailedPrecondition,
             Self::Grant { .. } => Code::PermissionDenied,
             Self::Node { source, .. } => return refused(source, self),
@@ -152,10 +172,23 @@ impl Error {
         };
         let text = match self {
             Self::Grant { .. } | Self::Profile { .. } => error_chain(self),
+            Self::Linked { source } => match source.as_ref() {
+                LinkedError::Refused { refusal } => format!("{refusal}\nhelp: {}", refusal.help()),
+                LinkedError::Engine { .. } => "the clean room failed".to_owned(),
+                _ => error_chain(self),
+            },
             Self::Refused { refusal, .. } => format!("{refusal}\nhelp: {}", refusal.help()),
             _ => self.to_string(),
         };
         Status::new(code, text)
+    }
+}
+
+fn linked(source: &LinkedError) -> Code {
+    match source {
+        LinkedError::Refused { .. } => Code::PermissionDenied,
+        LinkedError::Engine { .. } => Code::Internal,
+        _ => Code::InvalidArgument,
     }
 }
 

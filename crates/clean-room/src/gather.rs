@@ -97,7 +97,7 @@ impl Room {
         }
     }
 
-    fn take(&self, bytes: usize) -> Result<(), Error> {
+    pub(crate) fn take(&self, bytes: usize) -> Result<(), Error> {
         let take = |left: usize| left.checked_sub(bytes);
         let taken = self
             .left
@@ -135,7 +135,9 @@ pub(crate) async fn tables(
             _ if said.is_some() => return Err(off("it went on after the end")),
             Some(Kind::Table(piece)) => take(piece, wanted, &mut coming, room, &off)?,
             Some(Kind::Tables(tables)) => said = usize::try_from(tables).ok(),
-            Some(Kind::Terms(_)) | None => return Err(off("a message does not belong there")),
+            Some(Kind::Terms(_) | Kind::Rows(_) | Kind::EndOfRows(_)) | None => {
+                return Err(off("a message does not belong there"));
+            }
         }
     }
     // Invariant: a part that breaks off is never taken for a whole one.

@@ -1,9 +1,11 @@
-//! The council's clean room: cells that have parts at several owners, put together and released once.
+//! The council's clean room: what several owners have a part in, put together and released once.
 //!
 //! A gateway brings a question and a grant for each owner's part ([`admit`]). The clean room asks the owners' nodes for
 //! their parts ([`gather`]), which they send to it alone, puts them together by the strictest of their terms and releases
 //! what passes ([`release`]). The gateway is believed in nothing: who may ask, of whom, what and for whom stands in the
 //! grants; what the question means is read here again from the bytes that the grants name.
+//!
+//! Or the parts are rows under tokens, which meet here and of which cells are released ([`linked`]).
 //!
 //! It holds what one question needs, in memory, until that is answered: no key, no row, no unit, nothing on disk. What it
 //! learns meanwhile are the owners' cells before disclosure control, with the sums of their units' record keys, and what
@@ -17,6 +19,7 @@ mod admit;
 mod config;
 mod error;
 mod gather;
+mod linked;
 mod release;
 mod serve;
 #[cfg(test)]

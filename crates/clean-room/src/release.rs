@@ -5,13 +5,6 @@ use crate::gather::{Offer, Room, tables};
 use arrow::buffer::Buffer;
 use arrow::datatypes::{Schema, SchemaRef};
 use arrow::ipc::convert::try_schema_from_ipc_buffer;
-use datafusion::catalog::{
-    CatalogProvider, MemoryCatalogProvider, MemoryCatalogProviderList, MemorySchemaProvider,
-    SchemaProvider,
-};
-use datafusion::common::DataFusionError;
-use datafusion::datasource::empty::EmptyTable;
-use datafusion::execution::SessionState;
 use futures::future::try_join_all;
 use guildhall_cube::{Asked, Known, Question, levels};
 use guildhall_disclosure::joint::{Joined, JointError, OwnerPart, Tables, join};
@@ -19,7 +12,7 @@ use guildhall_disclosure::{Gate, Released, Rule};
 use guildhall_model::ProductRef;
 use guildhall_plan::cube::{CubeQuery, recognise};
 use guildhall_plan::profile::{self, FragmentLimits};
-use guildhall_plan::session::{bare_state, base_config};
+use guildhall_plan::session::state_over;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
@@ -65,11 +58,11 @@ pub(crate) fn agree(offers: Vec<Offer>, cell_status: bool) -> Result<Agreed, Err
 }
 
 /// The product that an offer is of.
-fn name(offer: &Offer) -> Box<ProductRef> {
+pub(crate) fn name(offer: &Offer) -> Box<ProductRef> {
     Box::new(offer.part.product.clone())
 }
 
-fn schema_of(offer: &Offer) -> Result<Schema, Error> {
+pub(crate) fn schema_of(offer: &Offer) -> Result<Schema, Error> {
     let bytes = Buffer::from_vec(offer.product.arrow_schema.clone());
     try_schema_from_ipc_buffer(&bytes).map_err(|_| Error::Contribution {
         node: Box::new(offer.part.node().clone()),
@@ -78,9 +71,9 @@ fn schema_of(offer: &Offer) -> Result<Schema, Error> {
 }
 
 /// The question of an owner's fragment, if that is of its product's cells and of what its grant names.
-fn query_of(offer: &Offer, schema: &SchemaRef) -> Result<CubeQuery, Error> {
+pub(crate) fn query_of(offer: &Offer, schema: &SchemaRef) -> Result<CubeQuery, Error> {
     let product = || name(offer);
-    let state = catalogue(&offer.part.product, schema).map_err(Error::internal)?;
+    let state = state_over(&offer.part.product, schema).map_err(Error::internal)?;
     let unread = |source| Error::Profile {
         product: product(),
         source: Box::new(source),
@@ -99,25 +92,6 @@ fn query_of(offer: &Offer, schema: &SchemaRef) -> Result<CubeQuery, Error> {
         product: product(),
         refusal: Box::new(refusal),
     })
-}
-
-/// A session that knows one product by name, without rows, and nothing else.
-pub(crate) fn catalogue(
-    product: &ProductRef,
-    schema: &SchemaRef,
-) -> Result<SessionState, DataFusionError> {
-    let mut state = bare_state(base_config());
-    let list = MemoryCatalogProviderList::new();
-    let department = MemorySchemaProvider::new();
-    let table = EmptyTable::new(Arc::clone(schema));
-    department.register_table(product.product.to_string(), Arc::new(table))?;
-    let council = MemoryCatalogProvider::new();
-    council.register_schema(product.department.as_str(), Arc::new(department))?;
-    state.register_catalog_list(Arc::new(list));
-    state
-        .catalog_list()
-        .register_catalog(product.council.to_string(), Arc::new(council));
-    Ok(state)
 }
 
 impl Agreed {

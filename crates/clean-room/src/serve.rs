@@ -4,6 +4,7 @@ use crate::admit::Door;
 use crate::config::CleanRoomConfig;
 use crate::error::Error;
 use crate::gather::{Room, ask};
+use crate::linked::Meeting;
 use crate::release::agree;
 use futures::future::try_join_all;
 use guildhall_client::arrow_message::ArrowEncoder;
@@ -160,11 +161,19 @@ impl Inner {
     async fn answer(&self, gateway: &PeerId, request: ReleaseRequest) -> Result<Released, Error> {
         let turn = self.turn()?;
         let cell_status = request.cell_status;
+        let question = request.linked.clone();
         let parts = self.door.enter(gateway, request, self.clock.now())?;
         let offers = try_join_all(parts.into_iter().map(|part| ask(part, &self.dialer))).await?;
+        let room = Room::new(self.memory_mib);
+        if !question.is_empty() {
+            let meeting = move || Meeting::of(offers, &question, cell_status);
+            let meeting = tokio::task::spawn_blocking(meeting);
+            let meeting = meeting.await.map_err(Error::internal)??;
+            return meeting.release(&room, turn).await;
+        }
         let agreed = tokio::task::spawn_blocking(move || agree(offers, cell_status));
         let agreed = agreed.await.map_err(Error::internal)??;
-        agreed.release(&Room::new(self.memory_mib), turn).await
+        agreed.release(&room, turn).await
     }
 
     /// The same, within the time that one question may take.

@@ -181,7 +181,8 @@ impl DrawSecret {
 
     /// What draws for cells with members at all of these owners: of owners with the same secret, that secret; of others
     /// HMAC-SHA256 over theirs, in an order of its own, so that it does not matter who is named first.
-    pub(crate) fn together(owners: &[&Self]) -> Self {
+    #[must_use]
+    pub fn together(owners: &[&Self]) -> Self {
         let mut secrets: Vec<&[u8]> = owners.iter().map(|o| o.0.0.bytes.as_slice()).collect();
         secrets.sort_unstable();
         secrets.dedup();

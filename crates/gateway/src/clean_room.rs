@@ -96,6 +96,8 @@ fn request(fragment: &Fragment, grants: Vec<Envelope>) -> ReleaseRequest {
     ReleaseRequest {
         parts: parts.collect(),
         cell_status: fragment.cell_status,
+        // Of parts of cells there is no question but theirs.
+        linked: fragment.bytes.to_vec(),
     }
 }
 
@@ -200,6 +202,7 @@ mod tests {
             mode: Mode::Joint,
             cell_status: false,
             recipient: Some(ROOM.parse().unwrap()),
+            linked: None,
             parts: vec![],
         }
     }
@@ -255,6 +258,21 @@ mod tests {
             assert_eq!(given.fragment, part(council).bytes);
             assert_eq!(given.address, format!("{council}:1"));
         }
+        assert!(request.linked.is_empty());
+    }
+
+    #[tokio::test]
+    async fn the_question_that_rows_meet_in_goes_with_their_grants() {
+        let answer = || Ok(stream::iter([Ok(message(b"a"))]).boxed());
+        let (client, asked) = room(answer).await;
+        let linked = Fragment {
+            bytes: Bytes::from_static(b"how they meet"),
+            mode: Mode::Linked,
+            ..whole()
+        };
+        let grants = vec![grant("g-1"), grant("g-2")];
+        client.release(&linked, grants).await.map(drop).unwrap();
+        assert_eq!(asked.lock().unwrap()[0].linked, b"how they meet");
     }
 
     #[tokio::test]

@@ -296,6 +296,9 @@ fn wanted(fragment: &Fragment, recipient: &PeerId) -> FragmentWanted {
         output_class: output_to_wire(fragment.output).into(),
         recipient: recipient.to_string(),
         fragment_digest: fragment.digest.as_bytes().to_vec(),
+        linked_question_digest: fragment
+            .linked
+            .map_or_else(Vec::new, |l| l.as_bytes().to_vec()),
     }
 }
 

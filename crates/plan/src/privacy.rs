@@ -229,12 +229,17 @@ fn of_cells(cells: &Cells, synthetic: bool, privacy: &mut Privacy) {
     let lane = "cube: registered dimensions and measures, thresholds and cell-key noise";
     privacy.tell(&name, "", "lane", lane);
     if let Some(council) = &cells.room {
-        let detail = format!(
-            "joint: {} owners send their parts of each cell to the clean room of {council}, which puts them together \
-             and releases the whole",
-            cells.products.len()
+        let owners = cells.products.len();
+        let linked = format!(
+            "linked: {owners} owners send rows to the clean room of {council}, each under tokens that mean nothing after this \
+             question; they meet there and cells of them are released"
         );
-        privacy.tell(&name, "", "mode", detail);
+        let joint = format!(
+            "joint: {owners} owners send their parts of each cell to the clean room of {council}, which puts them together \
+             and releases the whole"
+        );
+        let mode = if cells.linked { linked } else { joint };
+        privacy.tell(&name, "", "mode", mode);
     }
     privacy.tell(&name, "", "cost", "nothing: it may be asked without limit");
     for (rule, what) in cube::withheld(cells.minimum_group()) {

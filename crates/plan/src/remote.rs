@@ -94,6 +94,8 @@ pub(crate) struct Cells {
     pub(crate) of_all: bool,
     /// Whose clean room puts them together, if one does.
     pub(crate) room: Option<CouncilName>,
+    /// Whether they are made of rows that meet there.
+    pub(crate) linked: bool,
 }
 
 impl Cells {

@@ -16,6 +16,7 @@ mod faults;
 mod federation;
 mod joint;
 mod keys;
+mod linked;
 mod lying_gateway;
 mod processes;
 mod real_data;

@@ -94,6 +94,7 @@ impl Town {
 
     fn enter_as(&self, peer: &PeerId, parts: Vec<Part>) -> Result<Vec<AdmittedPart>, Error> {
         let request = ReleaseRequest {
+            linked: vec![],
             parts,
             cell_status: false,
         };

@@ -3,7 +3,7 @@
 use super::{COUNCILS, Town};
 use crate::error::Error;
 use crate::gather::{Offer, Room, tables, terms_of};
-use crate::release::{agree, catalogue};
+use crate::release::agree;
 use arrow::array::{ArrayRef, AsArray, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use arrow::ipc::writer::{DictionaryTracker, IpcDataGenerator, IpcWriteOptions};
@@ -88,6 +88,7 @@ fn product(council: &str) -> Product {
             .unwrap(),
         budgets: vec![],
         joint_with: [format!("{other}.parking.stays").parse().unwrap()].into(),
+        linkable: None,
     }
 }
 
@@ -113,7 +114,7 @@ fn query(product: &Product) -> CubeQuery {
 }
 
 fn fragment(product: &Product, query: &CubeQuery) -> Vec<u8> {
-    let state = catalogue(&product.product_ref(), &schema()).unwrap();
+    let state = guildhall_plan::session::state_over(&product.product_ref(), &schema()).unwrap();
     profile::encode(&query.canonical_plan(&schema()).unwrap(), &state).unwrap()
 }
 

@@ -1,6 +1,7 @@
 //! Tests of the cube lane as a whole, and what they are built with.
 
 mod audit;
+mod beside;
 mod differential;
 mod gate;
 mod gather;

@@ -383,6 +383,7 @@ async fn the_order_in_which_parts_and_whole_cells_are_asked_for_mixes_no_grants(
         mode: Mode::Joint,
         cell_status: false,
         recipient: Some(ROOM.parse().unwrap()),
+        linked: None,
         parts: vec![],
     };
     let own = Fragment {

@@ -23,6 +23,13 @@
 //! it has `K`. So can a node that works together with whoever reads the clean room's memory. Nodes alone learn nothing of
 //! each other: rows go to the clean room only.
 //!
+//! # Record keys
+//!
+//! That cells of the same units have the same noise whatever they are asked with, each row tells 8 bits of its unit's record
+//! key as well (the last byte of the key under a secret for linked rows alone). These stay the same from question to
+//! question, where tokens do not: 1 in 256 units has the same, so they tell about as much as one more column of attributes
+//! would. Without them the noise could only depend on how a cell is asked for, and asking in many ways would average it out.
+//!
 //! Rows are sent in the order of their tokens, which is no order to anybody else: where a row stands says nothing of where it
 //! is at rest.
 
@@ -31,7 +38,9 @@ use super::patterns::Lattice;
 use super::planned::PlannedCells;
 use crate::engine::Engine;
 use crate::error::RunError;
-use arrow::array::{ArrayRef, AsArray, FixedSizeBinaryArray, RecordBatch, UInt32Array};
+use arrow::array::{
+    Array as _, ArrayRef, AsArray, FixedSizeBinaryArray, RecordBatch, UInt8Array, UInt32Array,
+};
 use arrow::compute::{cast, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema};
 use datafusion::execution::memory_pool::MemoryConsumer;
@@ -39,6 +48,7 @@ use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
 use guildhall_client::arrow_message::ArrowEncoder;
 use guildhall_cube::internal;
+use guildhall_disclosure::NoiseSecret;
 use guildhall_model::IdentityName;
 use guildhall_proto::node::v1::contribution::Kind;
 use guildhall_proto::node::v1::{Contribution, Terms};
@@ -122,6 +132,13 @@ impl Tokens {
     }
 }
 
+/// What is told of units in place of themselves.
+struct Units {
+    tokens: Tokens,
+    /// What their record keys are of.
+    secret: NoiseSecret,
+}
+
 /// Sends terms, rows and the end, or as much as somebody takes.
 pub(super) async fn send(
     cells: PlannedCells,
@@ -132,11 +149,11 @@ pub(super) async fn send(
     let PlannedCells {
         lattice,
         terms,
-        linked_draws,
+        linked_secret,
         ..
     } = cells;
     let terms = Terms {
-        draws: linked_draws.to_bytes().to_vec(),
+        draws: linked_secret.draws().to_bytes().to_vec(),
         ..terms
     };
     let give = async |kind| to.send(Ok(Contribution { kind: Some(kind) })).await.is_ok();
@@ -144,7 +161,11 @@ pub(super) async fn send(
     if !give(Kind::Terms(Box::new(terms))).await {
         return Ok(());
     }
-    let rows = lattice.tokenised(engine, tokens).await?;
+    let units = Units {
+        tokens,
+        secret: linked_secret,
+    };
+    let rows = lattice.tokenised(engine, units).await?;
     let mut encoder = ArrowEncoder::default();
     if !give(Kind::Rows(encoder.schema(rows.schema_ref()))).await {
         return Ok(());
@@ -168,19 +189,15 @@ impl Lattice {
     async fn tokenised(
         self: &Arc<Self>,
         engine: &Engine,
-        tokens: Tokens,
+        units: Units,
     ) -> Result<RecordBatch, RunError> {
         let (physical, context) = engine.physical(&self.plan).await?;
         let memory = MemoryConsumer::new("rows that meet others").register(context.memory_pool());
         let mut rows = execute_stream(physical, context)?;
         let place = self.keys();
-        let mut batches = vec![tokenised(
-            &RecordBatch::new_empty(rows.schema()),
-            place,
-            &tokens,
-        )?];
+        let mut batches = vec![units.told(&RecordBatch::new_empty(rows.schema()), place)?];
         while let Some(batch) = rows.next().await {
-            let batch = tokenised(&batch?, place, &tokens)?;
+            let batch = units.told(&batch?, place)?;
             // Once as it came, and once put in order.
             memory.try_grow(batch.get_array_memory_size().saturating_mul(2))?;
             batches.push(batch);
@@ -193,25 +210,37 @@ impl Lattice {
     }
 }
 
-/// `batch` with tokens in place of its column `place`.
-fn tokenised(batch: &RecordBatch, place: usize, tokens: &Tokens) -> Result<RecordBatch, RunError> {
-    let encode = |source| RunError::Encode { source };
-    let units = batch.columns().get(place);
-    let units = units.ok_or_else(|| internal("rows without a unit"))?;
-    let mut columns = batch.columns().to_vec();
-    let tokens: ArrayRef = Arc::new(tokens.all(units)?);
-    let mut fields: Vec<Field> = Vec::new();
-    for (at, field) in batch.schema_ref().fields().iter().enumerate() {
-        fields.push(match at == place {
-            true => Field::new("token", tokens.data_type().clone(), false),
-            false => field.as_ref().clone(),
+impl Units {
+    /// `batch` with tokens in place of its column `place`, and after them what is told of record keys.
+    fn told(&self, batch: &RecordBatch, place: usize) -> Result<RecordBatch, RunError> {
+        let encode = |source| RunError::Encode { source };
+        let units = batch.columns().get(place);
+        let units = units.ok_or_else(|| internal("rows without a unit"))?;
+        let records = self.secret.record_keys(units).map_err(encode)?;
+        let records = records.iter().map(|key| {
+            let bytes = key.unwrap_or_default().to_be_bytes();
+            bytes.last().copied()
         });
+        let told: [ArrayRef; 2] = [
+            Arc::new(self.tokens.all(units)?),
+            Arc::new(records.collect::<UInt8Array>()),
+        ];
+        let (mut columns, mut fields) = (Vec::new(), Vec::new());
+        let all = batch.columns().iter().zip(batch.schema_ref().fields());
+        for (at, (column, field)) in all.enumerate() {
+            if at == place {
+                for (name, told) in ["token", "record"].into_iter().zip(&told) {
+                    fields.push(Field::new(name, told.data_type().clone(), false));
+                    columns.push(Arc::clone(told));
+                }
+            } else {
+                fields.push(field.as_ref().clone());
+                columns.push(Arc::clone(column));
+            }
+        }
+        let schema = Arc::new(Schema::new(fields));
+        plain(&RecordBatch::try_new(schema, columns).map_err(encode)?)
     }
-    if let Some(unit) = columns.get_mut(place) {
-        *unit = tokens;
-    }
-    let schema = Arc::new(Schema::new(fields));
-    plain(&RecordBatch::try_new(schema, columns).map_err(encode)?)
 }
 
 /// The rows of `batches` in the order of their tokens.

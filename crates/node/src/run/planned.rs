@@ -11,7 +11,7 @@ use arrow::array::RecordBatch;
 use datafusion::common::TableReference;
 use datafusion::logical_expr::LogicalPlan;
 use guildhall_cube::{Asked, Question, internal};
-use guildhall_disclosure::{CellRule, DrawSecret, NoiseSecret};
+use guildhall_disclosure::{CellRule, NoiseSecret};
 use guildhall_grant::Statement as _;
 use guildhall_model::{DatasetName, IdentityName};
 use guildhall_plan::adhoc::AdHocQuery;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 
 /// Sets the draws of cells of rows that meet others apart from all other draws: who knows the one learns nothing of the
 /// other.
-const LINKED_DRAWS: &str = "guildhall linked";
+const LINKED: &str = "guildhall linked";
 
 /// An optimised plan over this node's datasets, without keys.
 pub(super) struct Planned {
@@ -73,8 +73,8 @@ pub(super) struct PlannedCells {
     pub(super) shelved: patterns::Shelved,
     pub(super) lattice: Arc<Lattice>,
     pub(super) terms: Terms,
-    /// What draws the noise of cells of rows that meet others, in place of what the terms say.
-    pub(super) linked_draws: DrawSecret,
+    /// What the noise of cells of rows that meet others is of, in place of what the terms say.
+    pub(super) linked_secret: NoiseSecret,
     /// What the unit is called among those whose rows may meet.
     pub(super) identity: Option<IdentityName>,
 }
@@ -164,7 +164,7 @@ impl Runner {
         let key = PatternKey::of(&cells, &lattice.facts, served);
         let shelved = self.patterns.place(key);
         let secret = cells.facts.secret().draws().to_bytes();
-        let linked_draws = cells.facts.secret_for(LINKED_DRAWS).draws();
+        let linked_secret = cells.facts.secret_for(LINKED);
         Ok(PlannedCells {
             asked: cells.question.asked(lattice.facts.clone(), cell_status)?,
             shelved,
@@ -173,7 +173,7 @@ impl Runner {
                 totals: cells.facts.total_ids()?,
                 draws: secret.to_vec(),
             },
-            linked_draws,
+            linked_secret,
             identity: product.linkable.as_ref().map(|l| l.identity.clone()),
             lattice: Arc::new(lattice),
         })

@@ -156,7 +156,15 @@ impl Authority for FakeAuthority {
             None => request.keys.iter().map(|k| self.lend(k)).collect(),
         };
         self.asked.lock().unwrap().push(request);
-        let sealed = seal(&LentKeys { keys }.encode_to_vec(), &recipient).unwrap();
+        let sealed = seal(
+            &LentKeys {
+                keys,
+                link_key: vec![9; 32],
+            }
+            .encode_to_vec(),
+            &recipient,
+        )
+        .unwrap();
         Ok(LendKeysResponse {
             sealed,
             expires_us: i64::MAX,

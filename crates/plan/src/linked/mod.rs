@@ -310,6 +310,3 @@ impl fmt::Display for LinkedMember {
         write!(f, "{} of {}", self.presence.as_str(), self.product)
     }
 }
-
-#[cfg(test)]
-mod tests;

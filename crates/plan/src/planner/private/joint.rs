@@ -255,6 +255,7 @@ fn released(
         free: false,
         of_all: leaves.iter().any(|l| l.asked.of_city),
         room: Some(room.peer.council.clone()),
+        linked: false,
     };
     let rows = leaves.iter().map(|l| l.product.product.max_rows_per_unit);
     let told = query.told_within(cells.minimum_group(), rows.max().unwrap_or(u32::MAX));

@@ -128,6 +128,7 @@ fn released(
         free: false,
         of_all: false,
         room: Some(room.peer.council.clone()),
+        linked: true,
     };
     let most = united.product.max_rows_per_unit;
     let told = query.cells.told_within(cells.minimum_group(), most);

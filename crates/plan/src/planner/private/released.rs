@@ -58,6 +58,7 @@ pub(super) fn by_its_node(
             free: matches!(lane, Lane::AdHoc(_)),
             of_all: leaf.is_of_all(),
             room: None,
+            linked: false,
         }),
         open: false,
     })

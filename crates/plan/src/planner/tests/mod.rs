@@ -4,6 +4,7 @@
 mod city;
 mod equal;
 mod joint;
+mod linked;
 mod mistakes;
 mod nests;
 mod semi_joins;
