@@ -200,6 +200,7 @@ impl RogueGateway {
             output_class: output_to_wire(output).into(),
             recipient: self.peer.to_string(),
             fragment_digest: fragment.digest().as_bytes().to_vec(),
+            linked_question_digest: vec![],
         }
     }
 

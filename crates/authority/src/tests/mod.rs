@@ -9,6 +9,7 @@ mod granting;
 mod joining;
 mod killing;
 mod lending;
+mod linking;
 mod modelling;
 mod periods;
 mod publishing;
