@@ -373,3 +373,51 @@ fn why(purpose: &str) -> Why {
 fn purposes(names: &[&str]) -> BTreeSet<Purpose> {
     names.iter().map(|p| p.parse().unwrap()).collect()
 }
+
+/// What decides whether rows may meet those of other products.
+#[test]
+fn rows_meet_where_a_policy_names_products_purpose_and_assessment() {
+    let text = format!(
+        r#"{DEFAULT_COUNCIL_POLICY}
+        @id("meet")
+        permit (principal, action == Action::"LinkUnits", resource)
+        when {{
+            resource has dpia && resource.dpia == "DPIA-1" && context.recipient_council == "northmoor" &&
+            ["northmoor.housing.tenancies"].containsAll(context.linked)
+        }};"#
+    );
+    let set = Policies::council(&text).unwrap();
+    let who = asker("northmoor/ana", &["analyst"]);
+    let assessed = |dpia: Option<&str>| Subject {
+        dpia: dpia.map(str::to_owned),
+        ..subject(ReleaseClass::Aggregate)
+    };
+    let with = |product: &str| Why {
+        linked: [product.parse().unwrap()].into(),
+        ..why("planning")
+    };
+    let may = |set: &Policies, subject: &Subject, why: &Why| {
+        ask(set, &who, Action::LinkUnits, subject, why).permits()
+    };
+    let tenancies = with("northmoor.housing.tenancies");
+    assert!(may(&set, &assessed(Some("DPIA-1")), &tenancies));
+    assert!(!may(&set, &assessed(Some("DPIA-2")), &tenancies));
+    assert!(!may(&set, &assessed(None), &tenancies));
+    assert!(!may(
+        &set,
+        &assessed(Some("DPIA-1")),
+        &with("northmoor.tax.accounts")
+    ));
+    let rows = Subject {
+        class: ReleaseClass::Restricted,
+        ..assessed(Some("DPIA-1"))
+    };
+    assert!(!may(&set, &rows, &tenancies));
+
+    // No council permits it unasked; a department leaves it to its product and its council.
+    let council = Policies::council(DEFAULT_COUNCIL_POLICY).unwrap();
+    assert!(!may(&council, &assessed(Some("DPIA-1")), &tenancies));
+    let department = Policies::department(DEFAULT_DEPARTMENT_POLICY).unwrap();
+    assert!(may(&department, &assessed(Some("DPIA-1")), &tenancies));
+    assert!(!may(&department, &assessed(None), &tenancies));
+}

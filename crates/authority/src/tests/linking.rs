@@ -12,7 +12,7 @@ const MEET: &str = r#"
 @id("sessions-meet-permits")
 permit (principal, action == Action::"LinkUnits", resource)
 when {
-    principal.roles.contains("analyst") && context.purpose == "planning" && resource.dpia == "DPIA-1" &&
+    principal.roles.contains("analyst") && context.purpose == "planning" && resource has dpia && resource.dpia == "DPIA-1" &&
     ["northmoor.parking.sessions", "northmoor.permits.holders"].containsAll(context.linked)
 };
 "#;
@@ -53,7 +53,7 @@ impl Two {
         };
         town.register(&sessions).await.unwrap();
         let other: PeerId = OTHER.parse().unwrap();
-        let key = SigningKey::generate();
+        let key = SigningKey::generate().unwrap();
         town.enrol(&other, Some(&key)).await.unwrap();
         let dataset = "holders";
         let opened = wire::OpenDatasetRequest {

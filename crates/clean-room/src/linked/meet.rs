@@ -84,3 +84,98 @@ pub(crate) fn units<E>(
         number = number.saturating_add(1);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use arrow::array::UInt8Array;
+    use std::collections::BTreeSet;
+    use zeroize::Zeroizing;
+
+    fn rows(tokens: &[u128]) -> Rows {
+        Rows {
+            tokens: Zeroizing::new(tokens.to_vec()),
+            records: UInt8Array::from(vec![0; tokens.len()]),
+            columns: vec![],
+        }
+    }
+
+    /// Against three loops, one within the other.
+    #[test]
+    fn every_row_meets_each_of_the_same_unit_once() {
+        let all = [
+            vec![1, 1, 3, 5],
+            vec![1, 2, 2, 3, 3, 3],
+            vec![0, 1, 1, 3, 9],
+        ];
+        let mut met = Vec::new();
+        let of: Vec<Rows> = all.iter().map(|t| rows(t)).collect();
+        let mut numbers = BTreeSet::new();
+        units::<()>(&of, |unit| {
+            assert!(numbers.insert(unit.number));
+            if unit.is_in(&[Presence::Required; 3]) {
+                unit.ways(&[0, 1, 2], &mut Vec::new(), &mut |taken| {
+                    met.push(taken.to_vec());
+                    true
+                });
+            }
+            Ok(())
+        })
+        .unwrap();
+        let mut expected = Vec::new();
+        for (a, x) in all[0].iter().enumerate() {
+            for (b, y) in all[1].iter().enumerate() {
+                for (c, z) in all[2].iter().enumerate() {
+                    if x == y && y == z {
+                        expected.push([a, b, c].map(|row| u32::try_from(row).ok()).to_vec());
+                    }
+                }
+            }
+        }
+        met.sort();
+        assert_eq!(met, expected);
+        assert_eq!(numbers.len(), 6);
+    }
+
+    #[test]
+    fn presence_decides_who_is_in_and_what_is_missing_is_none() {
+        let of = [rows(&[1, 2]), rows(&[2, 3])];
+        let taken = |presences: [Presence; 2]| {
+            let mut all = Vec::new();
+            units::<()>(&of, |unit| {
+                if unit.is_in(&presences) {
+                    unit.ways(&[0, 1], &mut Vec::new(), &mut |taken| {
+                        all.push((taken[0], taken[1]));
+                        true
+                    });
+                }
+                Ok(())
+            })
+            .unwrap();
+            all
+        };
+        use Presence::{None as Without, Optional, Required};
+        assert_eq!(taken([Required, Required]), [(Some(1), Some(0))]);
+        assert_eq!(
+            taken([Required, Optional]),
+            [(Some(0), None), (Some(1), Some(0))]
+        );
+        assert_eq!(taken([Required, Without]), [(Some(0), None)]);
+    }
+
+    #[test]
+    fn whoever_has_seen_enough_is_shown_no_more() {
+        let of = [rows(&[1; 100]), rows(&[1; 100])];
+        let mut seen = 0;
+        units::<()>(&of, |unit| {
+            let whole = unit.ways(&[0, 1], &mut Vec::new(), &mut |_| {
+                seen += 1;
+                seen < 7
+            });
+            assert!(!whole);
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(seen, 7);
+    }
+}

@@ -1,6 +1,7 @@
 //! A clean room between two councils: who may ask, what is taken in, what is put together.
 
 mod door;
+mod meeting;
 mod weighing;
 
 use crate::admit::{AdmittedPart, Door};
@@ -93,8 +94,18 @@ impl Town {
     }
 
     fn enter_as(&self, peer: &PeerId, parts: Vec<Part>) -> Result<Vec<AdmittedPart>, Error> {
+        self.enter_with(peer, parts, vec![])
+    }
+
+    /// The same, where the parts are rows that meet in the question `linked`.
+    fn enter_with(
+        &self,
+        peer: &PeerId,
+        parts: Vec<Part>,
+        linked: Vec<u8>,
+    ) -> Result<Vec<AdmittedPart>, Error> {
         let request = ReleaseRequest {
-            linked: vec![],
+            linked,
             parts,
             cell_status: false,
         };

@@ -33,11 +33,15 @@ fn schema() -> SchemaRef {
 }
 
 fn schema_bytes() -> Vec<u8> {
+    schema_bytes_of(&schema())
+}
+
+/// A schema as a product carries it.
+pub(super) fn schema_bytes_of(schema: &SchemaRef) -> Vec<u8> {
     let generator = IpcDataGenerator::default();
     let mut tracker = DictionaryTracker::new(false);
     let options = IpcWriteOptions::default();
-    let encoded =
-        generator.schema_to_bytes_with_dictionary_tracker(&schema(), &mut tracker, &options);
+    let encoded = generator.schema_to_bytes_with_dictionary_tracker(schema, &mut tracker, &options);
     let mut bytes = vec![0xff; 4];
     bytes.extend(
         u32::try_from(encoded.ipc_message.len())

@@ -270,7 +270,7 @@ fn changed(change: impl FnOnce(&mut grant_proto::Grant)) -> Result<Grant, WireEr
 #[test]
 fn every_field_is_needed_and_named_when_it_is_wrong() {
     type Change = fn(&mut grant_proto::Grant);
-    let cases: [(&str, Change); 18] = [
+    let cases: [(&str, Change); 20] = [
         ("id", |w| w.id.clear()),
         ("council", |w| w.council = "North Moor".into()),
         ("principal", |w| w.principal = None),
@@ -288,7 +288,13 @@ fn every_field_is_needed_and_named_when_it_is_wrong() {
         ("products.product", |w| w.products[0].product = "a;b".into()),
         ("products.columns", |w| w.products[0].columns[0].clear()),
         ("output_class", |w| w.output_class = 0),
-        ("output_class", |w| w.output_class = 4),
+        ("output_class", |w| w.output_class = 5),
+        ("linkage", |w| w.output_class = 4),
+        ("linkage", |w| {
+            w.linkage = Some(grant_proto::Linkage::default());
+            w.linkage.as_mut().unwrap().id = "l-1".into();
+            w.linkage.as_mut().unwrap().question_digest = vec![1; 32];
+        }),
         ("recipient", |w| w.recipient.clear()),
         ("expires", |w| w.expires_us = w.not_before_us),
         ("query_id", |w| w.query_id.clear()),

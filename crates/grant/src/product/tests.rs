@@ -44,6 +44,45 @@ fn cells_are_released_together_with_those_of_other_departments_products_of_a_tem
     assert!(alone.to_string().contains("`joint_with`"), "{alone}");
 }
 
+fn linkable(identity: &str, with: &str) -> Option<Linkable> {
+    Some(Linkable {
+        identity: identity.parse().unwrap(),
+        dpia: "DPIA-1".parse().unwrap(),
+        with: [with.parse().unwrap()].into(),
+    })
+}
+
+#[test]
+fn rows_meet_those_of_other_departments_of_the_council_that_say_the_same() {
+    let (mut one, mut other) = (a_product(), a_product());
+    other.department = "permits".parse().unwrap();
+    one.linkable = linkable("vehicle", "northmoor.permits.sessions");
+    one.check().unwrap();
+    assert!(!one.links_with(&other) && !other.links_with(&one));
+    other.linkable = linkable("vehicle", "northmoor.parking.sessions");
+    assert!(one.links_with(&other) && other.links_with(&one));
+    other.linkable = linkable("keeper", "northmoor.parking.sessions");
+    assert!(!one.links_with(&other) && !other.links_with(&one));
+
+    for (with, why) in [
+        ("northmoor.parking.permits", "of the department's own"),
+        ("southmere.parking.sessions", "of another council"),
+    ] {
+        let error = refused(|p| p.linkable = linkable("vehicle", with));
+        assert!(error.to_string().contains(why), "{error}");
+    }
+    let nobody = refused(|p| {
+        p.linkable = linkable("vehicle", "northmoor.permits.sessions");
+        p.linkable.as_mut().unwrap().with.clear();
+    });
+    assert!(nobody.to_string().contains("names no product"), "{nobody}");
+    let rows = refused(|p| {
+        p.linkable = linkable("vehicle", "northmoor.permits.sessions");
+        p.class = ReleaseClass::Restricted;
+    });
+    assert!(rows.to_string().contains("`linkable`"), "{rows}");
+}
+
 #[test]
 fn groups_share_no_value_and_dimensions_lie_in_no_circle() {
     let group = |name: &str, values: &[&str]| RollUp {

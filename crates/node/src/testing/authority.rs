@@ -6,7 +6,7 @@ use guildhall_client::Debited;
 use guildhall_grant::envelope;
 use guildhall_keyring::{DatasetIdentity, unwrap};
 use guildhall_keys::{KeyName, Recipient, seal};
-use guildhall_model::{DatasetName, Timestamp};
+use guildhall_model::{DatasetName, Digest, Timestamp};
 use guildhall_proto::authority::v1::{
     DebitRequest, LendForCheckRequest, LendForCheckResponse, LendKeysRequest, LendKeysResponse,
     LentKey, LentKeys,
@@ -155,11 +155,13 @@ impl Authority for FakeAuthority {
             }
             None => request.keys.iter().map(|k| self.lend(k)).collect(),
         };
+        let grant = request.grant.as_ref().map(|g| g.payload.clone());
+        let grant = grant.unwrap_or_default();
         self.asked.lock().unwrap().push(request);
         let sealed = seal(
             &LentKeys {
                 keys,
-                link_key: vec![9; 32],
+                link_key: Digest::of(&grant).as_bytes().to_vec(),
             }
             .encode_to_vec(),
             &recipient,

@@ -3,6 +3,7 @@
 mod cells;
 mod contributing;
 mod leave;
+mod linking;
 mod pacing;
 mod rows;
 mod stopping;
