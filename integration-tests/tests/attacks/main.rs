@@ -10,6 +10,7 @@
 )]
 
 mod adhoc;
+mod apart;
 mod exhaustion;
 mod files;
 mod fuzz;
@@ -66,6 +67,7 @@ async fn the_red_team_gets_nothing() {
     }
     if in_this_run("lines") {
         findings.extend(lines::findings(&scene).await);
+        findings.extend(apart::findings().await);
         eprintln!("lines: {:?}", started.elapsed());
     }
     if in_this_run("paid") {
