@@ -91,15 +91,23 @@ async fn wide(mallory: &Attacker) -> Result<(), String> {
     let told = "count(DISTINCT person) AS n FROM siskin.care.wide GROUP BY";
     let areas = format!("SELECT area, {told} area");
     let parts = format!("SELECT area, kind, {told} area, kind");
-    let areas: BTreeSet<String> = rows(mallory, &areas).await.iter().map(area).collect();
-    let of: BTreeSet<String> = rows(mallory, &parts).await.iter().map(area).collect();
+    let areas: BTreeSet<String> = rows(mallory, &areas)
+        .await
+        .iter()
+        .map(|r| area(r))
+        .collect();
+    let of: BTreeSet<String> = rows(mallory, &parts)
+        .await
+        .iter()
+        .map(|r| area(r))
+        .collect();
     match areas == ["C", "D"].map(str::to_owned).into() && of.is_subset(&areas) && !of.is_empty() {
         true => Ok(()),
         false => Err(format!("of {areas:?} parts are told of {of:?}")),
     }
 }
 
-fn area(row: &String) -> String {
+fn area(row: &str) -> String {
     row.split('|').next().unwrap_or_default().to_owned()
 }
 
