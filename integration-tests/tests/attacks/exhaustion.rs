@@ -10,6 +10,7 @@ use futures::future::join_all;
 use prost::Message as _;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
+use tonic::Code;
 
 const CLASS: &str = "exhaustion";
 const SURVIVES: &str = "survives";
@@ -43,6 +44,10 @@ pub(crate) async fn findings(scene: &Scene) -> Vec<Finding> {
         findings.push(finding(name, result.and(still_there(scene).await)));
     }
     findings.push(hung_up(scene).await);
+    for (name, sql, words) in unread() {
+        let result = refused(scene, &sql, words).await;
+        findings.push(Finding::of(CLASS, name, "refused", false, result));
+    }
     findings
 }
 
@@ -116,6 +121,34 @@ fn too_much() -> Vec<(&'static str, String)> {
         ("30,000 comments", "/*".repeat(30_000)),
     ];
     all.map(|(name, sql)| (name, fill(&sql))).to_vec()
+}
+
+/// Statements that are refused for their size before anybody reads them, by these words.
+fn unread() -> Vec<(&'static str, String, &'static str)> {
+    let chain = "1+".repeat(514);
+    vec![
+        (
+            "a text of 200,000 letters",
+            format!("SELECT '{}' AS x", "x".repeat(200_000)),
+            "bytes; ",
+        ),
+        // Whoever counts quotes and does not know of what is escaped takes the rest for a text.
+        (
+            "operators behind a quote",
+            format!("SELECT E'\\'' AS q, {chain}1 AS n, '' AS e"),
+            "operators",
+        ),
+    ]
+}
+
+async fn refused(scene: &Scene, sql: &str, words: &str) -> Result<(), String> {
+    match scene.mallory.ask(sql).await.answer {
+        Ok(_) => Err("it was answered".to_owned()),
+        Err((Code::InvalidArgument | Code::ResourceExhausted, said)) if said.contains(words) => {
+            Ok(())
+        }
+        Err(other) => Err(format!("refused, but not for its size: {other:?}")),
+    }
 }
 
 /// Twenty-nine queries, each of which names the one before it twice, down to the people.

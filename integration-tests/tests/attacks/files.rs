@@ -1,5 +1,6 @@
 //! The town's folder: templates, and the rows as its departments' files hold them.
 
+use crate::plots;
 use crate::town::{
     ALLOWANCE_PENCE, Case, Chance, Resident, STREETS, Town, estate_name, street_name,
 };
@@ -11,13 +12,24 @@ pub(crate) fn write(town: &Town, to: &Path) {
     for (file, text) in every_template() {
         let path = to.join(file);
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
-        std::fs::write(path, text.replace("[STREETS]", &streets())).unwrap();
+        std::fs::write(
+            path,
+            text.replace("[STREETS]", &streets())
+                .replace("[BLOCKS]", &blocks()),
+        )
+        .unwrap();
+    }
+    let products = to.join("siskin/care/products");
+    for (file, text) in plots::products(include_str!("town/care/products/plot.toml")) {
+        std::fs::write(products.join(file), text).unwrap();
     }
     let care = to.join("siskin/care/imports");
     let hall = to.join("siskin/hall/imports");
     std::fs::write(care.join("cases.csv"), cases_csv(&town.cases)).unwrap();
     std::fs::write(care.join("visits.csv"), visits_csv()).unwrap();
     std::fs::write(care.join("residents.csv"), residents_csv(&town.residents)).unwrap();
+    std::fs::write(care.join("plots.csv"), plots::plots_csv(&town.plots)).unwrap();
+    std::fs::write(care.join("blocks.csv"), plots::blocks_csv(&town.debtors)).unwrap();
     std::fs::write(
         to.join("linnet/care/imports/cases.csv"),
         cases_csv(&town.neighbours),
@@ -35,6 +47,11 @@ fn streets() -> String {
     format!("{names:?}")
 }
 
+fn blocks() -> String {
+    let names: Vec<String> = (0..plots::BLOCKS).map(plots::block_name).collect();
+    format!("{names:?}")
+}
+
 macro_rules! templates {
     ($($council:literal / $file:literal),* $(,)?) => {
         &[$((concat!($council, "/", $file), include_str!(concat!("town/", $file)))),*]
@@ -45,12 +62,15 @@ const OF_COUNCILS: &[(&str, &str)] = templates![
     "siskin" / "care/imports/cases.toml",
     "siskin" / "care/imports/visits.toml",
     "siskin" / "care/imports/residents.toml",
+    "siskin" / "care/imports/plots.toml",
+    "siskin" / "care/imports/blocks.toml",
     "siskin" / "care/products/cases.toml",
     "siskin" / "care/products/visits.toml",
     "siskin" / "care/products/neighbours.toml",
     "siskin" / "care/products/estates.toml",
     "siskin" / "care/products/surveys.toml",
     "siskin" / "care/products/panel.toml",
+    "siskin" / "care/products/blocks.toml",
     "siskin" / "hall/imports/wards.toml",
     "siskin" / "hall/imports/bookings.toml",
     "siskin" / "hall/imports/permits.toml",

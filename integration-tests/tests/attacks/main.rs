@@ -10,6 +10,7 @@
 )]
 
 mod adhoc;
+mod apart;
 mod exhaustion;
 mod files;
 mod fuzz;
@@ -17,8 +18,11 @@ mod grants;
 mod honest;
 mod judge;
 mod least_squares;
+mod lines;
 mod net;
 mod noise;
+mod paid;
+mod plots;
 mod protocol;
 mod report;
 #[expect(
@@ -60,6 +64,15 @@ async fn the_red_team_gets_nothing() {
     if in_this_run("noise") {
         findings.extend(noise::findings(&scene).await);
         eprintln!("noise: {:?}", started.elapsed());
+    }
+    if in_this_run("lines") {
+        findings.extend(lines::findings(&scene).await);
+        findings.extend(apart::findings().await);
+        eprintln!("lines: {:?}", started.elapsed());
+    }
+    if in_this_run("paid") {
+        findings.extend(paid::findings(&scene).await);
+        eprintln!("paid: {:?}", started.elapsed());
     }
     if in_this_run("exhaustion") {
         findings.extend(exhaustion::findings(&scene).await);

@@ -1,5 +1,6 @@
 //! The canary town: its people, its files, and what is true of it.
 
+use crate::plots::{self, Plotted};
 use guildhall_model::SharedClock;
 use guildhall_testkit::TestCity;
 
@@ -90,6 +91,10 @@ pub(crate) struct Town {
     pub(crate) cases: Vec<Case>,
     pub(crate) neighbours: Vec<Case>,
     pub(crate) residents: Vec<Resident>,
+    /// Of small tables.
+    pub(crate) plots: Vec<Plotted>,
+    /// Of each block, whether its target owes.
+    pub(crate) debtors: Vec<bool>,
 }
 
 /// Streets with a target each: twelve people alike, and a thirteenth of whom two facts are a coin's.
@@ -145,6 +150,8 @@ impl Town {
             cases: cases(),
             neighbours: neighbours(),
             residents: residents(),
+            plots: plots::people(),
+            debtors: plots::debtors(),
         }
     }
 

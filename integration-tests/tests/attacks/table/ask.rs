@@ -183,6 +183,11 @@ pub(super) const TRACKERS: &[Line] = &[
         Rule("cube.predicate"),
     ),
     (
+        "not in a registered group",
+        "SELECT count(*) FROM {m} WHERE area NOT IN ('A00', 'A01', 'A02', 'A03')",
+        Rule("cube.predicate"),
+    ),
+    (
         "not true",
         "SELECT count(*) FROM {c} WHERE (ward = 'W5') IS NOT TRUE",
         Rule("cube.predicate"),

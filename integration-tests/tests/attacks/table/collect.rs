@@ -150,6 +150,11 @@ pub(super) const EXTREMES: &[Line] = &[
         Rule("cube.measure"),
     ),
     (
+        "a dimension counted as if it were a measure",
+        "SELECT ward, count(age_band) AS n FROM {c} GROUP BY ward",
+        Rule("cube.measure"),
+    ),
+    (
         "a secret added",
         "SELECT sum(CAST(name AS DOUBLE)) FROM {c}",
         Rule("cube.expression"),

@@ -224,6 +224,11 @@ pub(super) const FREE: &[Line] = &[
         Rule("adhoc.key"),
     ),
     (
+        "free: more cells than one question may have",
+        "SELECT block, letter, count(*) AS n FROM {k} WHERE owed > -8000.5 GROUP BY block, letter",
+        Rule("adhoc.grid"),
+    ),
+    (
         "free: grouped every way at once",
         "SELECT street, band, count(*) AS n FROM {s} WHERE savings > 460 GROUP BY CUBE (street, band)",
         Rule("adhoc.cells"),

@@ -82,6 +82,8 @@ pub(crate) fn fill(sql: &str) -> String {
         ("{e}", "siskin.care.estates"),
         ("{s}", "siskin.care.surveys"),
         ("{a}", "siskin.care.panel"),
+        ("{m}", "siskin.care.plot_many"),
+        ("{k}", "siskin.care.blocks"),
         ("{l}", "linnet.care.cases"),
         ("{u}", "city.care.cases"),
         ("{w}", "siskin.hall.wards"),

@@ -216,4 +216,14 @@ pub(super) const SURFACE: &[Line] = &[
         "SELECT ward FROM {w} FOR XML AUTO",
         NotTaken,
     ),
+    (
+        "a function that is not listed, by signs alone",
+        "SELECT (1, 2) = (1, 2) AS x",
+        NotTaken,
+    ),
+    (
+        "a text padded beyond all bounds",
+        "SELECT lpad(ward, 5000, 'x') AS p FROM {w}",
+        NotTaken,
+    ),
 ];
