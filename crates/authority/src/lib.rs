@@ -31,6 +31,7 @@ mod ledger;
 mod lend;
 mod log;
 mod policies;
+mod prepare;
 mod presented;
 mod publish;
 mod refusal;

@@ -23,6 +23,9 @@ pub enum Action {
     JoinCells,
     /// Be shown, at the department's own node, what a product would release and withhold. Decided by councils only.
     CheckProduct,
+    /// Be lent keys, as a node of its own department, to make a product's tables before anybody asks. Decided by
+    /// councils only.
+    PrepareProduct,
 }
 
 impl Action {
@@ -45,6 +48,7 @@ impl Action {
             Self::ReadCells => "ReadCells",
             Self::JoinCells => "JoinCells",
             Self::CheckProduct => "CheckProduct",
+            Self::PrepareProduct => "PrepareProduct",
         }
     }
 }

@@ -11,6 +11,7 @@ mod killing;
 mod lending;
 mod modelling;
 mod periods;
+mod preparing;
 mod publishing;
 mod serving;
 mod signing_in;
