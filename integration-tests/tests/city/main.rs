@@ -17,6 +17,7 @@ mod federation;
 mod joint;
 mod keys;
 mod lying_gateway;
+mod preparing;
 mod processes;
 mod real_data;
 mod release;

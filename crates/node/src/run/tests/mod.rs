@@ -4,6 +4,7 @@ mod cells;
 mod contributing;
 mod leave;
 mod pacing;
+mod preparing;
 mod rows;
 mod stopping;
 mod versions;
