@@ -77,9 +77,11 @@ impl PatternKey {
 pub(crate) type Shelved = Arc<OnceCell<Arc<Known>>>;
 
 /// What was asked of late, and what was prepared.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Patterns {
     shelf: Mutex<Shelf>,
+    /// The bytes of all tables that are kept.
+    most_bytes: usize,
     /// Told when tables had to be made for a question.
     pub(crate) missed: Notify,
 }
@@ -96,6 +98,16 @@ struct Place {
     standing: Standing,
     tables: Arc<Kept>,
     prepared: bool,
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self {
+            shelf: Mutex::default(),
+            most_bytes: KEPT_BYTES,
+            missed: Notify::new(),
+        }
+    }
 }
 
 impl Patterns {
@@ -163,7 +175,7 @@ impl Patterns {
             let over = standing.follows(&place.standing) && (prepared || !place.prepared);
             !held && !over
         });
-        while shelf.bytes().saturating_add(tables.bytes()) > KEPT_BYTES {
+        while shelf.bytes().saturating_add(tables.bytes()) > self.most_bytes {
             match shelf.kept.iter().position(|place| !place.prepared) {
                 Some(oldest) => drop(shelf.kept.remove(oldest)),
                 None => return false,
@@ -195,7 +207,8 @@ impl Patterns {
             .iter()
             .filter(|p| p.prepared && !standing.follows(&p.standing));
         let bytes = prepared.map(|p| p.tables.bytes());
-        KEPT_BYTES.saturating_sub(bytes.fold(0, usize::saturating_add))
+        self.most_bytes
+            .saturating_sub(bytes.fold(0, usize::saturating_add))
     }
 
     fn shelf(&self) -> MutexGuard<'_, Shelf> {
@@ -205,6 +218,19 @@ impl Patterns {
 
 #[cfg(test)]
 impl Patterns {
+    /// Such as keep no more tables than these bytes.
+    pub(crate) fn holding(most_bytes: usize) -> Self {
+        Self {
+            most_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// The bytes of what is kept.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.shelf().bytes()
+    }
+
     /// How many kept tables a question had to wait for.
     pub(crate) fn made_for_questions(&self) -> usize {
         let shelf = self.shelf();

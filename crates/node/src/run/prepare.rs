@@ -23,7 +23,7 @@ use guildhall_audit::{Decision, Entry, Event, ProductSeen};
 use guildhall_cube::Question;
 use guildhall_grant::product::{Product, RollUpKind};
 use guildhall_model::{ColumnName, GrantId, Purpose};
-use guildhall_plan::cube::CubeAgg;
+use guildhall_plan::cube::{CubeAgg, CubeLevel};
 use guildhall_store::LentKeys;
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -35,11 +35,13 @@ use tokio::time::Instant;
 const PURPOSE: &str = "prepare";
 
 /// How many lattices are read for one product, and how many are thought of.
-const MOST_LATTICES: usize = 8;
+const MOST_LATTICES: usize = 16;
 const MOST_THOUGHT_OF: usize = 256;
 
-/// How often the rows are read for one lattice at most.
+/// How often the rows are read for one lattice, as far as that is known before; and how many times as often at most, if
+/// it does not do.
 const MOST_PASSES: usize = 64;
+const MORE_PASSES: usize = 8;
 
 /// About how many bytes it takes to gather a row, and more for each total.
 const ROW_BYTES: usize = 64;
@@ -84,6 +86,8 @@ impl Runner {
             ..Prepared::default()
         };
         let mut sets = Sets::of(served.product());
+        // Other sets may be of the same tables.
+        let mut too_large: Vec<Vec<Vec<CubeLevel>>> = Vec::new();
         let mut readings = 0_usize;
         while let Some(keys) = sets.next() {
             let Some(preparing) = self.preparing(served, &keys)? else {
@@ -94,19 +98,23 @@ impl Runner {
             if self.patterns.has_prepared(&preparing.standing, lattice) {
                 continue;
             }
+            let levels = lattice.levels.clone();
+            if too_large.contains(&levels) {
+                sets.coarser(&keys);
+                continue;
+            }
             if readings >= MOST_LATTICES {
                 break;
             }
             readings = readings.saturating_add(1);
-            match self
-                .read_and_keep(preparing, served, memory, &mut done)
-                .await
-            {
-                Ok(true) => {}
-                Ok(false) => sets.coarser(&keys),
-                Err(error) if is_too_large(&error) => sets.coarser(&keys),
+            let reading = self.read_and_keep(preparing, served, memory, &mut done);
+            match reading.await {
+                Ok(true) => continue,
+                Ok(false) | Err(RunError::TooManyCells { .. }) => {}
                 Err(error) => return Err(error),
             }
+            sets.coarser(&keys);
+            too_large.push(levels);
         }
         done.took = begun.elapsed();
         Ok(done)
@@ -207,14 +215,15 @@ impl Runner {
             pool: None,
             peak: Arc::new(AtomicUsize::new(done.gathered_bytes)),
         };
+        let most = needed.clamp(1, MOST_PASSES).saturating_mul(MORE_PASSES);
         loop {
             effort.pool = Some(Arc::new(GreedyMemoryPool::new(memory)));
             done.passes = done.passes.saturating_add(effort.passes);
             let made = lattice.kept(&engine, &effort).await;
             done.gathered_bytes = effort.peak.load(Ordering::Relaxed);
             match made {
-                Err(error) if is_out_of_memory(&error) && effort.passes < MOST_PASSES => {
-                    effort.passes = effort.passes.saturating_mul(2).min(MOST_PASSES);
+                Err(error) if is_out_of_memory(&error) && effort.passes < most => {
+                    effort.passes = effort.passes.saturating_mul(2);
                 }
                 made => return made,
             }
@@ -257,10 +266,6 @@ fn most_cells(lattice: &Lattice, room: usize) -> usize {
     let totals = lattice.totals.len().saturating_mul(CELL_TOTAL_BYTES);
     let cell = CELL_BYTES.saturating_add(keys).saturating_add(totals);
     (room / 2).div_ceil(cell.max(1)).min(MAX_CELLS)
-}
-
-fn is_too_large(error: &RunError) -> bool {
-    matches!(error, RunError::TooManyCells { .. }) || is_out_of_memory(error)
 }
 
 fn is_out_of_memory(error: &RunError) -> bool {
@@ -316,5 +321,42 @@ impl<'a> Sets<'a> {
                 self.next.push_back(coarser);
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{dimension, swims};
+    use guildhall_grant::product::RollUp;
+
+    #[test]
+    fn sets_get_coarser_step_by_step_and_none_comes_twice() {
+        let mut product = swims(&[]);
+        let roll_up = |name: &str, kind| RollUp {
+            name: name.to_owned(),
+            kind,
+        };
+        let mut day = dimension("day");
+        day.roll_ups = vec![
+            roll_up("month", RollUpKind::DateTrunc("month".to_owned())),
+            roll_up("first", RollUpKind::Group(vec!["2026-01-01".to_owned()])),
+        ];
+        product.dimensions = vec![dimension("pool"), day];
+        let mut sets = Sets::of(&product);
+        let text = |keys: &[Key<'_>]| -> String {
+            let name = |k: &Key<'_>| {
+                k.roll_up
+                    .map_or(k.of.column.as_str(), |r| r.name.as_str())
+                    .to_owned()
+            };
+            keys.iter().map(name).collect::<Vec<_>>().join(" ")
+        };
+        let mut all = Vec::new();
+        while let Some(keys) = sets.next() {
+            sets.coarser(&keys);
+            all.push(text(&keys));
+        }
+        assert_eq!(all, ["pool day", "pool month", "day", "pool", "month", ""]);
     }
 }
