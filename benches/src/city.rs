@@ -38,16 +38,24 @@ pub(crate) fn product(layout: Layout, table: &str) -> String {
 pub(crate) async fn start(folder: &Path, files: &Path, layout: Layout) -> Result<City> {
     let described = folder.join("city");
     describe(&described, files, layout).context("cannot describe the city")?;
-    start_described(&described, folder).await
+    start_described(&described, folder, &[]).await
 }
 
-/// Brings up the city described by the folder `described`; its state is kept in `folder`.
-pub(crate) async fn start_described(described: &Path, folder: &Path) -> Result<City> {
+/// Brings up the city described by the folder `described`; its state is kept in `folder`. Its nodes do not prepare the products
+/// `unprepared`.
+pub(crate) async fn start_described(
+    described: &Path,
+    folder: &Path,
+    unprepared: &[String],
+) -> Result<City> {
     let mut options = CityOptions::new(described, &folder.join("data"));
     options.report = Arc::new(|step| eprintln!("  {step}"));
     // Bulk reads of whole tables, as in any benchmark of an engine.
     options.node_limits.memory_mib = 8192;
     options.gateway_limits.memory_mb = 8192;
+    for product in unprepared {
+        options.prepare.except.insert(product.parse()?);
+    }
     boot(options).await
 }
 

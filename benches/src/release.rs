@@ -1,19 +1,22 @@
 //! What disclosure control costs: the same questions to a private product and to the same view declared open.
 //!
 //! A private cell needs its distinct units, the sum of their record keys and their largest contributions, in
-//! every table of the lattice that it lies in. A node works a lattice out at the first question after the data
-//! changed and keeps it, so both are shown: the first question, and the same again.
+//! every table of the lattice that it lies in. A node works these out when it starts and when data change, so what is shown
+//! is the first time that a question is asked of a node that has, the first time of one that has not, and the same again. In
+//! every round the node is started anew.
 
 use crate::figures::{geometric_mean, median, peak_memory_mib, ratio};
 use crate::protection::{ask, millis};
 use crate::{city, tpch};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use arrow::array::{
     ArrayRef, Date32Array, Int64Array, RecordBatch, RecordBatchIterator, StringArray,
 };
 use clap::Args;
+use guildhall_cli::city::{City, Prepared};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 /// Arguments of `guildhall-bench release`.
 #[derive(Debug, Args)]
@@ -21,7 +24,7 @@ pub(crate) struct ReleaseArgs {
     /// Rows of the product; a tenth as many units
     #[arg(long, default_value_t = 10_000_000)]
     rows: u32,
-    /// Timed runs of each question on each side
+    /// Timed runs of each question on each side, the node started anew for each
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Where generated and encrypted tables are kept for the next run
@@ -41,6 +44,15 @@ const QUESTIONS: [&str; 8] = [
     "SELECT count(*), avg(amount) FROM @ WHERE band IN ('A', 'B')",
 ];
 
+/// What one question took, on every side.
+#[derive(Debug, Default)]
+struct Times {
+    open: Vec<Duration>,
+    prepared: Vec<Duration>,
+    unprepared: Vec<Duration>,
+    again: Vec<Duration>,
+}
+
 pub(crate) async fn run(args: ReleaseArgs) -> Result<()> {
     let folder = args.data.join(format!("release-{}", args.rows));
     std::fs::create_dir_all(&folder)?;
@@ -50,53 +62,107 @@ pub(crate) async fn run(args: ReleaseArgs) -> Result<()> {
         generate(&file, args.rows)?;
     }
     let described = folder.join("city");
-    describe(&described, &file)?;
-    let running = city::start_described(&described, &folder).await?;
-    let mut connection = city::connect(&running).await?;
-    let cores = std::thread::available_parallelism()?;
-    println!(
-        "\n{} rows, {} rounds, {cores} cores\n",
-        args.rows, args.rounds
-    );
-    println!("| question | open ms | private, first, ms | ratio | private, again, ms | ratio |");
-    println!("|---|---|---|---|---|---|");
-    let (mut firsts, mut agains) = (Vec::new(), Vec::new());
-    for question in QUESTIONS {
-        let [private, open] = ["visits", "visits_open"]
-            .map(|product| question.replace('@', &format!("release.records.{product}")));
+    let unprepared: Vec<String> = (0..QUESTIONS.len())
+        .map(|at| format!("visits_{at}"))
+        .collect();
+    describe(&described, &file, &unprepared)?;
+    let mut times: Vec<Times> = QUESTIONS.iter().map(|_| Times::default()).collect();
+    let mut preparations = Vec::new();
+    for round in 0..args.rounds {
+        eprintln!("  round {}", round + 1);
+        let running = city::start_described(&described, &folder, &unprepared).await?;
+        preparations.push(prepared(&running).await?);
+        ask_all(&running, &unprepared, &mut times).await?;
+        running.stop().await;
+    }
+    print(&args, &mut times, preparations)
+}
+
+/// Waits until the node has prepared what it prepares.
+async fn prepared(running: &City) -> Result<Prepared> {
+    let key = running
+        .departments()
+        .next()
+        .context("the city has no node")?;
+    let mut told = running.preparation(key)?;
+    let told = told.wait_for(|p| p.rounds > 0).await?;
+    let visits = told.products.get(&"visits".parse()?);
+    visits.cloned().context("nothing was prepared")
+}
+
+/// Asks every question of a node that has just started: each of the prepared product, of one of its own that is not, and
+/// of the open one.
+async fn ask_all(running: &City, unprepared: &[String], times: &mut [Times]) -> Result<()> {
+    let mut connection = city::connect(running).await?;
+    ask(
+        &mut connection,
+        "SELECT count(*) FROM release.records.visits_open",
+    )
+    .await?;
+    for ((question, unprepared), times) in QUESTIONS.iter().zip(unprepared).zip(times) {
+        let of = |product: &str| question.replace('@', &format!("release.records.{product}"));
+        let (open, private) = (of("visits_open"), of("visits"));
+        times.open.push(ask(&mut connection, &open).await?.0);
         let (first, cells) = ask(&mut connection, &private).await?;
         ensure!(
             cells.iter().map(RecordBatch::num_rows).sum::<usize>() > 0,
             "nothing was released for: {question}"
         );
-        ask(&mut connection, &open).await?;
-        let (mut opens, mut privates) = (Vec::new(), Vec::new());
-        for _ in 0..args.rounds {
-            opens.push(ask(&mut connection, &open).await?.0);
-            privates.push(ask(&mut connection, &private).await?.0);
-        }
-        let (open, again) = (median(&mut opens), median(&mut privates));
-        firsts.push(ratio(first, open));
-        agains.push(ratio(again, open));
-        println!(
-            "| `{}` | {:.0} | {:.0} | {:.2} | {:.0} | {:.2} |",
+        times.prepared.push(first);
+        times.open.push(ask(&mut connection, &open).await?.0);
+        times
+            .unprepared
+            .push(ask(&mut connection, &of(unprepared)).await?.0);
+        times.open.push(ask(&mut connection, &open).await?.0);
+        times.again.push(ask(&mut connection, &private).await?.0);
+    }
+    Ok(())
+}
+
+fn print(args: &ReleaseArgs, times: &mut [Times], preparations: Vec<Prepared>) -> Result<()> {
+    let cores = std::thread::available_parallelism()?;
+    println!(
+        "\n{} rows, {} rounds, {cores} cores\n",
+        args.rows, args.rounds
+    );
+    println!(
+        "| question | open ms | prepared, first, ms | ratio | unprepared, first, ms | ratio | again, ms | ratio |"
+    );
+    println!("|---|---|---|---|---|---|---|---|");
+    let mut ratios: [Vec<f64>; 3] = Default::default();
+    for (question, times) in QUESTIONS.iter().zip(times) {
+        let open = median(&mut times.open);
+        print!(
+            "| `{}` | {:.0} |",
             question.replace('@', "visits"),
-            millis(open),
-            millis(first),
-            ratio(first, open),
-            millis(again),
-            ratio(again, open)
+            millis(open)
+        );
+        let sides = [&mut times.prepared, &mut times.unprepared, &mut times.again];
+        for (side, ratios) in sides.into_iter().zip(&mut ratios) {
+            let (took, times) = (median(side), ratio(median(side), open));
+            ratios.push(times);
+            print!(" {:.0} | {times:.2} |", millis(took));
+        }
+        println!();
+    }
+    let [prepared, unprepared, again] = ratios.map(|r| geometric_mean(&r));
+    println!("| geomean | | | {prepared:.2} | | {unprepared:.2} | | {again:.2} |\n");
+    let mut took: Vec<Duration> = preparations.iter().map(|p| p.took).collect();
+    if let Some(last) = preparations.last() {
+        let mib = |bytes: usize| bytes >> 20;
+        println!(
+            "preparing took {:.1} s: {} tables, {} cells in the largest, {} MiB kept, at most {} MiB to gather, rows read {} times",
+            median(&mut took).as_secs_f64(),
+            last.tables,
+            last.cells,
+            mib(last.kept_bytes),
+            mib(last.gathered_bytes),
+            last.passes
         );
     }
-    println!(
-        "| geomean | | | {:.2} | | {:.2} |\n",
-        geometric_mean(&firsts),
-        geometric_mean(&agains)
-    );
     if let Some(mib) = peak_memory_mib() {
         println!("peak memory of the process, all roles: {mib} MiB");
     }
-    running.stop().await;
     Ok(())
 }
 
@@ -140,7 +206,7 @@ fn generate(file: &Path, rows: u32) -> Result<()> {
     tpch::write(file, &mut batches)
 }
 
-fn describe(described: &Path, file: &Path) -> Result<()> {
+fn describe(described: &Path, file: &Path, unprepared: &[String]) -> Result<()> {
     let home = described.join("release").join("records");
     std::fs::create_dir_all(home.join("imports"))?;
     std::fs::create_dir_all(home.join("products"))?;
@@ -175,9 +241,10 @@ fn describe(described: &Path, file: &Path) -> Result<()> {
         home.join("products").join("visits_open.toml"),
         format!("name = \"visits_open\"\nclass = \"open\"\n{view}{open}"),
     )?;
-    let private = format!(
-        "name = \"visits\"\nclass = \"aggregate\"\nunit = \"person\"\nminimum_group = 10\nmax_rows_per_unit = 500\n{view}{}",
-        r#"
+    let private = |name: &str| {
+        format!(
+            "name = \"{name}\"\nclass = \"aggregate\"\nunit = \"person\"\nminimum_group = 10\nmax_rows_per_unit = 500\n{view}{}",
+            r#"
 [columns]
 person = { class = "identifier" }
 ward = { class = "quasi" }
@@ -201,9 +268,11 @@ column = "amount"
 lower = 0
 upper = 100000
 "#
-    );
-    Ok(std::fs::write(
-        home.join("products").join("visits.toml"),
-        private,
-    )?)
+        )
+    };
+    for name in unprepared.iter().map(String::as_str).chain(["visits"]) {
+        let file = home.join("products").join(format!("{name}.toml"));
+        std::fs::write(file, private(name))?;
+    }
+    Ok(())
 }

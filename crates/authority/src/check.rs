@@ -15,7 +15,7 @@ use crate::state::State;
 use guildhall_audit::{Decision as Decided, Entry, Event, ProductSeen, Reason};
 use guildhall_grant::product::Product;
 use guildhall_grant::{Grant, GrantedProduct, envelope};
-use guildhall_model::{ColumnName, OutputClass, PeerId, Purpose, Timestamp};
+use guildhall_model::{ColumnName, OutputClass, PeerId, Principal, Purpose, Timestamp};
 use guildhall_policy::{Action, Asker, Decision};
 use guildhall_proto::authority::v1 as wire;
 use std::collections::BTreeSet;
@@ -23,6 +23,16 @@ use std::sync::Arc;
 
 /// What a check of a product is for: the purpose that its officer holds.
 const PURPOSE: &str = "product_check";
+
+/// What policy gave leave for.
+pub(crate) struct Leave {
+    pub(crate) principal: Principal,
+    pub(crate) purpose: Purpose,
+    pub(crate) product: Product,
+    pub(crate) columns: BTreeSet<ColumnName>,
+    /// The policies that permit it.
+    pub(crate) policies: Vec<String>,
+}
 
 impl State {
     /// Lends the keys that a check of the node's own product reads.
@@ -79,18 +89,81 @@ impl State {
         let policies = self.permit_check(node, &asker, &product, &purpose, &columns, now)?;
         self.check_covered(node, &product.reads_of(&columns), &wanted)?;
 
-        let grant = Grant {
-            id: grants::new_grant_id()?,
-            council: self.council().clone(),
+        let leave = Leave {
             principal: asker.principal,
             purpose,
+            product,
+            columns,
+            policies,
+        };
+        let (grant, sealed) = self.lend_at_once(node, leave, wanted, entry, now).await?;
+        Ok(wire::LendForCheckResponse {
+            sealed,
+            expires_us: grant.expires.as_micros(),
+            grant: grant.id.to_string(),
+        })
+    }
+
+    /// Grants what policy gave `leave` for and lends `wanted` under it, in one step.
+    pub(crate) async fn lend_at_once(
+        self: &Arc<Self>,
+        node: &PeerId,
+        leave: Leave,
+        wanted: Wanted,
+        entry: &Entry,
+        now: Timestamp,
+    ) -> Result<(Grant, Vec<u8>), Refusal> {
+        let policies = leave.policies.clone();
+        let grant = self.at_once(node, leave, &wanted, now)?;
+        let (state, department) = (Arc::clone(self), node.department.clone());
+        let sealed =
+            tokio::task::spawn_blocking(move || state.unwrap_and_seal(&department, &wanted, None))
+                .await
+                .map_err(|e| Refusal::internal(&e))??;
+        let lent = Entry {
+            decision: Decided::Permit,
+            grant: Some(grant.id.clone()),
+            query: Some(grant.query.clone()),
+            ..entry.clone()
+        };
+        let issued = Issued {
+            grant: grant.clone(),
+            policies,
+        };
+        let issued = Entry {
+            peer: Some(node.clone()),
+            ..grants::issued(&issued)
+        };
+        // Invariant: the keys leave after grant and loan are on record.
+        self.db
+            .write(move |tx| {
+                log::append(tx, &issued, now)?;
+                Ok::<_, Refusal>(log::append(tx, &lent, now)?)
+            })
+            .await?;
+        Ok((grant, sealed))
+    }
+
+    /// The grant of a loan that is made in the same step.
+    fn at_once(
+        &self,
+        node: &PeerId,
+        leave: Leave,
+        wanted: &Wanted,
+        now: Timestamp,
+    ) -> Result<Grant, Refusal> {
+        Ok(Grant {
+            id: grants::new_grant_id()?,
+            council: self.council().clone(),
+            principal: leave.principal,
+            purpose: leave.purpose,
             node: node.clone(),
-            fragment: digest,
+            fragment: wanted.fragment(),
             products: vec![GrantedProduct {
-                department: product.department,
-                product: product.name,
-                version: product.version,
-                columns,
+                department: leave.product.department,
+                product: leave.product.name,
+                version: leave.product.version,
+                columns: leave.columns,
             }],
             output: OutputClass::ReleasedCells,
             recipient: node.clone(),
@@ -102,35 +175,7 @@ impl State {
             query: grants::random_id("q")?
                 .parse()
                 .map_err(|e| Refusal::internal(&e))?,
-        };
-        let (state, department) = (Arc::clone(self), node.department.clone());
-        let sealed =
-            tokio::task::spawn_blocking(move || state.unwrap_and_seal(&department, &wanted, None))
-                .await
-                .map_err(|e| Refusal::internal(&e))??;
-        let response = wire::LendForCheckResponse {
-            sealed,
-            expires_us: grant.expires.as_micros(),
-            grant: grant.id.to_string(),
-        };
-        let lent = Entry {
-            decision: Decided::Permit,
-            grant: Some(grant.id.clone()),
-            query: Some(grant.query.clone()),
-            ..entry.clone()
-        };
-        let issued = Entry {
-            peer: Some(node.clone()),
-            ..grants::issued(&Issued { grant, policies })
-        };
-        // Invariant: the keys leave after grant and loan are on record.
-        self.db
-            .write(move |tx| {
-                log::append(tx, &issued, now)?;
-                Ok::<_, Refusal>(log::append(tx, &lent, now)?)
-            })
-            .await?;
-        Ok(response)
+        })
     }
 
     /// The policies that permit the check, or why it is not permitted.

@@ -157,6 +157,11 @@ impl Wanted {
         })
     }
 
+    /// What the keys are for.
+    pub(crate) fn fragment(&self) -> FragmentDigest {
+        self.fragment
+    }
+
     /// What was asked for, by whom; the wrapped keys are what they are.
     fn digest(&self) -> Digest {
         let mut text = format!("{} {}\n", self.fragment, self.borrower);

@@ -32,6 +32,7 @@ mod lend;
 mod links;
 mod log;
 mod policies;
+mod prepare;
 mod presented;
 mod publish;
 mod refusal;

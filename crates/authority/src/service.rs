@@ -103,6 +103,14 @@ impl Authority for Service {
         answer(self.0.lend_for_check(&node, request).await)
     }
 
+    async fn lend_to_prepare(
+        &self,
+        request: Request<wire::LendToPrepareRequest>,
+    ) -> Answer<wire::LendToPrepareResponse> {
+        let (node, request) = self.admit(request, &[Role::Node])?;
+        answer(self.0.lend_to_prepare(&node, request).await)
+    }
+
     async fn debit(&self, request: Request<wire::DebitRequest>) -> Answer<wire::DebitResponse> {
         let (node, request) = self.admit(request, &[Role::Node])?;
         answer(self.0.debit(&node, request).await)

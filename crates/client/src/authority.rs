@@ -271,6 +271,23 @@ impl AuthorityClient {
         .await
     }
 
+    /// Keys to prepare the tables of one of our own registered products with.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub async fn lend_to_prepare(
+        &self,
+        wanted: proto::LendToPrepareRequest,
+    ) -> Result<proto::LendToPrepareResponse, ClientError> {
+        let request = within(wanted, self.deadline);
+        answer(
+            &self.who,
+            self.deadline,
+            self.stub.clone().lend_to_prepare(request),
+        )
+        .await
+    }
+
     /// Charges one question to a privacy budget. After an answer that was lost, ask again: the
     /// same question is charged once.
     ///

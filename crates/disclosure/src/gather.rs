@@ -319,7 +319,7 @@ pub(crate) fn taken(
 }
 
 /// The columns that come in `pieces`, whole.
-fn joined(pieces: &[&[ArrayRef]]) -> Result<Vec<ArrayRef>, ReleaseError> {
+pub(crate) fn joined(pieces: &[&[ArrayRef]]) -> Result<Vec<ArrayRef>, ReleaseError> {
     let columns = pieces.first().map_or(0, |first| first.len());
     let column = |at: usize| {
         let pieces: Vec<&dyn Array> = pieces.iter().map(|piece| piece[at].as_ref()).collect();

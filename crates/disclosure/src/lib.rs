@@ -54,4 +54,4 @@ pub use margins::{Axis, Beside, Coordinate, Cuboid, Margins, Pattern};
 pub use noise::{CellDraws, DrawSecret, Noise, NoiseSecret, OwnerDraws};
 pub use ptable::{PTable, PTableError, PTableSpec};
 pub use release::{Gate, Receipt, ReleaseError, Released, Rule};
-pub use tables::Tally;
+pub use tables::{Tally, keys_of};

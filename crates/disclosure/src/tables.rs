@@ -3,7 +3,7 @@
 use crate::amounts::Amounts;
 use crate::entries::Merged;
 use crate::facts::{Facts, Members, Total};
-use crate::gather::{Adds, Gathered, Part, taken};
+use crate::gather::{Adds, Gathered, Part, joined, taken};
 use crate::margins::Axis;
 use crate::names::Names;
 use crate::noise::Noise;
@@ -51,8 +51,9 @@ impl Facts {
         }
     }
 
-    /// How many columns those are.
-    pub(crate) fn gathered_columns(totals: usize) -> usize {
+    /// How many columns those are. Those of a total follow those of the totals before it.
+    #[must_use]
+    pub fn gathered_columns(totals: usize) -> usize {
         UNITS.saturating_add(TOTAL.saturating_mul(totals))
     }
 }
@@ -108,8 +109,9 @@ impl Gathered {
     }
 }
 
-/// The axes and levels whose keys name the cells of a table.
-fn keys_of(axes: &[Axis], levels: &[usize]) -> Vec<(usize, usize)> {
+/// The axes and levels whose keys name the cells of the table at `levels`, in the order of its columns.
+#[must_use]
+pub fn keys_of(axes: &[Axis], levels: &[usize]) -> Vec<(usize, usize)> {
     let mut keys = Vec::new();
     for (at, (axis, level)) in axes.iter().zip(levels).enumerate() {
         if let Some(coarser) = level.checked_sub(1).and_then(|own| axis.coarser.get(own)) {
@@ -234,6 +236,52 @@ impl Tally {
             .zip(other.totals.iter().flatten())
             .for_each(|(total, other)| total.merge(other));
         Ok(())
+    }
+
+    /// What several tallies of one table say together, each of other units, whose cells may be others, too. A unit that
+    /// is in two of them counts twice. The first `names` key columns tell cells apart.
+    ///
+    /// Fails if they are of different tables, and for none.
+    pub fn joined(all: &[Self], names: usize) -> Result<Self, ReleaseError> {
+        let first = all.first().ok_or(ReleaseError::Shape)?;
+        let alike = |t: &Self| t.adds == first.adds && t.keys.len() == first.keys.len();
+        if !all.iter().all(alike) {
+            return Err(ReleaseError::Shape);
+        }
+        let pieces: Vec<&[ArrayRef]> = all.iter().map(|t| t.keys.as_slice()).collect();
+        let keys = joined(&pieces)?;
+        let cells = all.iter().map(|t| t.units.len());
+        let cells = cells.fold(0, usize::saturating_add);
+        let named = keys.get(..names).ok_or(ReleaseError::Shape)?;
+        let (numbers, new) = Names::default().number(named, cells)?;
+        let mut joined = Self::new(taken(&keys, &new)?, &first.adds, new.len());
+        let mut numbers = numbers.as_slice();
+        for one in all {
+            let (own, others) = numbers.split_at(one.units.len());
+            joined.add(one, own);
+            numbers = others;
+        }
+        Ok(joined)
+    }
+
+    /// Adds what `one` says of its cells to those that these numbers name.
+    fn add(&mut self, one: &Self, numbers: &[u32]) {
+        for ((more, keys), cell) in one.units.iter().zip(numbers) {
+            let (count, key_sum) = &mut self.units[*cell as usize];
+            *count = count.saturating_add(*more);
+            *key_sum = key_sum.wrapping_add(*keys);
+        }
+        for (total, more) in self.totals.iter_mut().zip(&one.totals) {
+            for (more, cell) in more.iter().zip(numbers) {
+                total[*cell as usize].merge(more);
+            }
+        }
+    }
+
+    /// How many cells the table has.
+    #[must_use]
+    pub fn cells(&self) -> usize {
+        self.units.len()
     }
 
     /// The table.

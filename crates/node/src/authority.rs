@@ -6,6 +6,7 @@ use guildhall_keys::Recipient;
 use guildhall_model::{CouncilName, DatasetName};
 use guildhall_proto::authority::v1::{
     DebitRequest, LendForCheckRequest, LendForCheckResponse, LendKeysRequest, LendKeysResponse,
+    LendToPrepareRequest, LendToPrepareResponse,
 };
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_store::Recorded;
@@ -72,6 +73,11 @@ pub(crate) trait Authority: Send + Sync + std::fmt::Debug {
         &self,
         request: LendForCheckRequest,
     ) -> Result<LendForCheckResponse, AuthorityError>;
+    /// The column keys that the tables of a registered product are made with, before anybody asks.
+    async fn lend_to_prepare(
+        &self,
+        request: LendToPrepareRequest,
+    ) -> Result<LendToPrepareResponse, AuthorityError>;
     /// Charges one question to a privacy budget, before it is answered. The same question is
     /// charged once, so a request whose answer was lost can be made again.
     async fn debit(&self, request: DebitRequest) -> Result<Debited, AuthorityError>;
@@ -173,6 +179,16 @@ impl Authority for CouncilAuthority {
     ) -> Result<LendForCheckResponse, AuthorityError> {
         self.client
             .lend_for_check(request)
+            .await
+            .map_err(|e| self.fault(e))
+    }
+
+    async fn lend_to_prepare(
+        &self,
+        request: LendToPrepareRequest,
+    ) -> Result<LendToPrepareResponse, AuthorityError> {
+        self.client
+            .lend_to_prepare(request)
             .await
             .map_err(|e| self.fault(e))
     }

@@ -1,7 +1,8 @@
 //! `node.toml`: what a node has to be told.
 
-use guildhall_model::{CouncilName, DepartmentName, PeerId, Role, RoleName};
+use guildhall_model::{CouncilName, DepartmentName, PeerId, ProductName, Role, RoleName};
 use serde::Deserialize;
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 /// Why a configuration cannot be used.
@@ -58,6 +59,9 @@ pub struct NodeConfig {
     /// What one node may use.
     #[serde(default)]
     pub limits: Limits,
+    /// What it works out before anybody asks.
+    #[serde(default)]
+    pub prepare: Prepare,
 }
 
 /// Where the council's authority answers.
@@ -92,6 +96,33 @@ impl Default for Limits {
             waiting: 256,
             partitions: 0,
             seconds: 600,
+        }
+    }
+}
+
+/// What a serving node works out of its `aggregate` products before anybody asks: the tables that their cells are told
+/// from, when it starts, after an import and after a publication. The council's policy says whether it is lent the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Prepare {
+    /// Whether it does; if not, the first question over new data waits until its tables are made.
+    pub enabled: bool,
+    /// Products that are left out.
+    pub except: BTreeSet<ProductName>,
+    /// Memory for the rows of the one product that is being prepared, in mebibytes, beside that of `limits`. Where it
+    /// does not do for all units at once, the rows are read several times.
+    pub memory_mib: usize,
+    /// How often it looks for new data and new products, in seconds; it also looks when a question had to wait.
+    pub every_seconds: u64,
+}
+
+impl Default for Prepare {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            except: BTreeSet::new(),
+            memory_mib: 512,
+            every_seconds: 60,
         }
     }
 }
@@ -163,6 +194,12 @@ impl NodeConfig {
         }
         if seconds == 0 {
             return Err("`limits.seconds` is 0".to_owned());
+        }
+        if self.prepare.memory_mib == 0 {
+            return Err("`prepare.memory_mib` is 0".to_owned());
+        }
+        if self.prepare.every_seconds == 0 {
+            return Err("`prepare.every_seconds` is 0".to_owned());
         }
         Ok(())
     }
@@ -249,6 +286,19 @@ mod tests {
             error,
             "node.toml: `authority.address` is not of the form `host:port`"
         );
+    }
+
+    #[test]
+    fn products_are_prepared_unless_the_department_says_otherwise() {
+        assert!(parse(TEXT).unwrap().prepare.enabled);
+        let prepare = |text: &str| parse(&format!("{TEXT}[prepare]\n{text}"));
+        let without = prepare("except = [\"stays\"]").unwrap().prepare;
+        assert!(without.enabled && without.except.contains(&"stays".parse().unwrap()));
+        assert!(!prepare("enabled = false").unwrap().prepare.enabled);
+        for field in ["memory_mib", "every_seconds"] {
+            let error = prepare(&format!("{field} = 0")).unwrap_err();
+            assert_eq!(error, format!("node.toml: `prepare.{field}` is 0"));
+        }
     }
 
     #[test]

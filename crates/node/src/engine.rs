@@ -59,6 +59,14 @@ impl Engine {
         Ok(Self { state })
     }
 
+    /// The same engine for work that nobody waits for: it keeps half as many threads busy.
+    pub(crate) fn in_background(&self) -> Self {
+        let mut state = self.state.clone();
+        let config = state.config().clone();
+        *state.config_mut() = config.with_target_partitions(self.threads().div_ceil(2));
+        Self { state }
+    }
+
     /// A session state of its own, over an empty catalogue.
     pub(crate) fn state(&self) -> SessionState {
         self.state.clone()

@@ -9,6 +9,9 @@
 //! An answer of cells, and the word that there is none, leaves at the end of a bucket of time, so that how long it
 //! took says little of what was found; what of it can be seen is said in `run/pace.rs`.
 //!
+//! Before anybody asks, it makes the tables that cells are told from, so that the first question over new data is answered
+//! like any other ([`Prepare`]).
+//!
 //! Does not promise: that an administrator of the running machine reads nothing from its memory; that what a
 //! department loads is true; that answers to two products, put together outside, say no more than each.
 
@@ -25,6 +28,7 @@ mod enrol;
 mod error;
 mod import;
 mod node;
+mod prepare;
 mod product;
 mod publish;
 mod run;
@@ -39,12 +43,14 @@ pub use check::{
     BoundSurvey, CheckError, Checked, ColumnSurvey, Finding, Gravity, Officer, PairSurvey,
     PartSurvey, StatisticSurvey, Survey, TableSurvey,
 };
-pub use config::{AuthorityAddress, ConfigError, Limits, NodeConfig};
+pub use config::{AuthorityAddress, ConfigError, Limits, NodeConfig, Prepare};
 pub use datasets::DatasetError;
 pub use enrol::{EnrolError, enrol};
 pub use guildhall_store::{ImportReport, ImportSpec, Mode, Phase, Progress};
 pub use import::NodeImportError;
 pub use node::{Node, NodeError};
+pub use prepare::Preparation;
 pub use product::{ColumnDraft, Draft, ProductError};
 pub use publish::{PublishError, Published};
+pub use run::Prepared;
 pub use serve::{RunningNode, start};

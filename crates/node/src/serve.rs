@@ -3,8 +3,9 @@
 use crate::config::NodeConfig;
 use crate::engine::Engine;
 use crate::node::{Node, NodeError};
+use crate::prepare::{Preparation, Preparer};
 use crate::product::Products;
-use crate::run::{Answer, Contributions, Door, Patterns, Runner, Turns};
+use crate::run::{Answer, Contributions, Door, Runner, Turns};
 use guildhall_client::{Upkeep, keep_up};
 use guildhall_disclosure::NoiseSecret;
 use guildhall_identity::{
@@ -23,6 +24,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio_util::sync::{CancellationToken, DropGuard};
 use tonic::{Request, Response, Status};
 use zeroize::Zeroizing;
@@ -38,6 +40,7 @@ const ANNOUNCE_EVERY: Duration = Duration::from_secs(300);
 pub struct RunningNode {
     server: Running,
     background: DropGuard,
+    prepared: watch::Receiver<Preparation>,
 }
 
 impl RunningNode {
@@ -45,6 +48,12 @@ impl RunningNode {
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.server.address()
+    }
+
+    /// What it has prepared so far, and whatever it prepares from now on.
+    #[must_use]
+    pub fn preparation(&self) -> watch::Receiver<Preparation> {
+        self.prepared.clone()
     }
 
     /// Waits until it has ended.
@@ -106,12 +115,14 @@ impl Node {
             announced,
             shutdown.clone(),
         ));
-        let runner = self.runner()?;
-        let runner = Arc::new(runner);
+        let prepare = self.config.prepare.clone();
+        let runner = Arc::new(self.runner()?);
+        let preparer = Preparer::new(prepare);
+        let prepared = preparer.told();
         let service = NodeServer::new(Service(Arc::clone(&runner)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
-        let contributor = ContributorServer::new(Service(runner))
+        let contributor = ContributorServer::new(Service(Arc::clone(&runner)))
             .max_decoding_message_size(MAX_MESSAGE_BYTES)
             .max_encoding_message_size(MAX_MESSAGE_BYTES);
         let (health, healthy) = tonic_health::server::health_reporter();
@@ -122,9 +133,11 @@ impl Node {
             .add_service(contributor);
         let server = serve(listener, tls, router, &shutdown).map_err(no_identity)?;
         tracing::info!(address = %listening, "the node serves");
+        spawn(preparer.keep_prepared(runner, shutdown.clone()));
         Ok(RunningNode {
             server,
             background: shutdown.drop_guard(),
+            prepared,
         })
     }
 
@@ -148,7 +161,7 @@ impl Node {
             ),
             products: Products::new(self.config.products_dir(), self.signer.public(), datasets),
             secret: noise_secret(&self.config.identity_dir())?,
-            patterns: Patterns::default(),
+            patterns: Arc::default(),
             policies: Policies::department(&policy)
                 .map_err(|source| NodeError::Policy { source })?,
             engine: Engine::new(&limits).map_err(|source| NodeError::Engine { source })?,

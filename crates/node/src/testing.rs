@@ -20,7 +20,7 @@ use crate::engine::Engine;
 use crate::import::{Importer, NodeImportError};
 use crate::product::Products;
 use crate::publish::{PublishError, Published, Publisher};
-use crate::run::{Door, Patterns, Runner, Turns};
+use crate::run::{Door, Runner, Turns};
 use guildhall_disclosure::NoiseSecret;
 use guildhall_grant::product::Product;
 use guildhall_grant::{SigningKey, envelope};
@@ -74,7 +74,7 @@ impl TestNode {
             door: Door::new(node, trust(&council, clock.now()), clock.now()),
             products: Products::new(products, signer.public(), Arc::new(datasets)),
             secret: NoiseSecret::from_bytes([5; 32]),
-            patterns: Patterns::default(),
+            patterns: Arc::default(),
             policies: Policies::department(policy).unwrap(),
             engine: Engine::new(&Limits {
                 partitions: 2,

@@ -25,6 +25,9 @@ pub enum Action {
     LinkUnits,
     /// Be shown, at the department's own node, what a product would release and withhold. Decided by councils only.
     CheckProduct,
+    /// Be lent keys, as a node of its own department, to make a product's tables before anybody asks. Decided by
+    /// councils only.
+    PrepareProduct,
 }
 
 impl Action {
@@ -49,6 +52,7 @@ impl Action {
             Self::JoinCells => "JoinCells",
             Self::LinkUnits => "LinkUnits",
             Self::CheckProduct => "CheckProduct",
+            Self::PrepareProduct => "PrepareProduct",
         }
     }
 }

@@ -17,12 +17,13 @@ const CLASSES: [ReleaseClass; 4] = [
     ReleaseClass::Aggregate,
     ReleaseClass::Warranted,
 ];
-const ACTIONS: [Action; 5] = [
+const ACTIONS: [Action; 6] = [
     Action::SeeProduct,
     Action::ReadRows,
     Action::ReadCells,
     Action::JoinCells,
     Action::CheckProduct,
+    Action::PrepareProduct,
 ];
 /// Those that a department's policy is asked about.
 const AT_NODES: &[Action] = &[Action::ReadRows, Action::ReadCells, Action::JoinCells];
@@ -65,6 +66,52 @@ fn parts_of_cells_go_to_another_councils_clean_room_where_a_policy_says_so() {
     // What gives rows has no parts of cells, whatever a policy says.
     let open = subject(ReleaseClass::Open);
     assert!(!ask(&shared, &ana, Action::JoinCells, &open, &theirs).permits());
+}
+
+#[test]
+fn statistics_are_prepared_by_nodes_of_the_council_and_by_nobody_else() {
+    let default = Policies::council(DEFAULT_COUNCIL_POLICY).unwrap();
+    let prepares = |who: &str, role: &str, class, purpose: &str| {
+        let asker = Asker {
+            purposes: purposes(&["prepare", "planning"]),
+            ..asker(who, &[role])
+        };
+        let act = Action::PrepareProduct;
+        ask(&default, &asker, act, &subject(class), &why(purpose)).permits()
+    };
+    assert!(prepares(
+        "northmoor/n1",
+        "node",
+        ReleaseClass::Aggregate,
+        "prepare"
+    ));
+    assert!(!prepares(
+        "northmoor/n1",
+        "analyst",
+        ReleaseClass::Aggregate,
+        "prepare"
+    ));
+    assert!(!prepares(
+        "southmoor/n1",
+        "node",
+        ReleaseClass::Aggregate,
+        "prepare"
+    ));
+    assert!(!prepares(
+        "northmoor/n1",
+        "node",
+        ReleaseClass::Aggregate,
+        "planning"
+    ));
+    for class in CLASSES
+        .into_iter()
+        .filter(|c| *c != ReleaseClass::Aggregate)
+    {
+        assert!(
+            !prepares("northmoor/n1", "node", class, "prepare"),
+            "{class:?}"
+        );
+    }
 }
 
 /// The first `askers` principals, every action and class, asked for a purpose held and offered, for one

@@ -44,12 +44,16 @@ impl TestCity {
         Self::at(described, folder, Arc::new(SystemClock)).await
     }
 
-    /// The same, where every role goes by `clock`.
+    /// The same, where every role goes by `clock`. No node prepares anything: what is on record is what a test asked for.
     pub async fn at(described: &Path, folder: TempDir, clock: SharedClock) -> Result<Self> {
-        let options = CityOptions {
-            clock,
-            ..CityOptions::new(described, &folder.path().join("data"))
-        };
+        let mut options = CityOptions::new(described, &folder.path().join("data"));
+        options.clock = clock;
+        options.prepare.enabled = false;
+        Self::of(options, folder).await
+    }
+
+    /// A city as `options` has it; its folders go with `folder`.
+    pub async fn of(options: CityOptions, folder: TempDir) -> Result<Self> {
         Ok(Self {
             city: boot(options).await?,
             folder,

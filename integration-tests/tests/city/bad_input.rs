@@ -31,10 +31,11 @@ async fn city_at(clock: &Arc<MockClock>) -> (City, TempDir) {
     let described = folder.path().join("city");
     guildhall_city_data::write(&described, &options()).unwrap();
     let clock: SharedClock = clock.clone();
-    let options = Boot {
+    let mut options = Boot {
         clock,
         ..Boot::new(&described, &folder.path().join("data"))
     };
+    options.prepare.enabled = false;
     (boot(options).await.unwrap(), folder)
 }
 

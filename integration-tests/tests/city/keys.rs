@@ -47,10 +47,11 @@ impl Town {
         guildhall_city_data::write(&described, &made_up).unwrap();
         let clock = MockClock::at(SystemClock.now());
         let shared: SharedClock = clock.clone();
-        let options = Boot {
+        let mut options = Boot {
             clock: shared.clone(),
             ..Boot::new(&described, &folder.path().join("data"))
         };
+        options.prepare.enabled = false;
         let city = boot(options).await.unwrap();
         let gateway = RogueGateway::of(&city, shared.clone(), "ana", "transport_planning").await;
         let parking = RogueNode::of(&city, &node("northmoor", "parking"), shared);

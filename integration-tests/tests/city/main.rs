@@ -18,6 +18,7 @@ mod joint;
 mod keys;
 mod linked;
 mod lying_gateway;
+mod preparing;
 mod processes;
 mod real_data;
 mod release;

@@ -12,6 +12,7 @@ mod lending;
 mod linking;
 mod modelling;
 mod periods;
+mod preparing;
 mod publishing;
 mod serving;
 mod signing_in;

@@ -32,6 +32,8 @@ pub struct CityOptions {
     pub gateway_limits: guildhall_gateway::Limits,
     /// Limits of each node.
     pub node_limits: guildhall_node::Limits,
+    /// What each node works out before anybody asks.
+    pub prepare: super::Prepare,
     /// Told as each step begins.
     pub report: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -47,6 +49,7 @@ impl CityOptions {
             clock: Arc::new(guildhall_model::SystemClock),
             gateway_limits: guildhall_gateway::Limits::default(),
             node_limits: guildhall_node::Limits::default(),
+            prepare: super::Prepare::default(),
             report: Arc::new(|_| {}),
         }
     }
@@ -282,6 +285,7 @@ fn node_config(
             address: authority.to_string(),
         },
         limits: options.node_limits.clone(),
+        prepare: options.prepare.clone(),
     })
 }
 

@@ -12,6 +12,7 @@ mod ready;
 
 pub use boot::{CityOptions, boot};
 pub use file::{AccountEntry, CityFile, CouncilEntry, DepartmentEntry, QuestionEntry};
+pub use guildhall_node::{Preparation, Prepare, Prepared};
 pub use held::HeldPort;
 pub use ready::{ClientFiles, Ready, ReadyAccount};
 
@@ -23,6 +24,7 @@ use guildhall_model::{CouncilName, DepartmentName, SharedClock};
 use guildhall_node::NodeConfig;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use tokio::sync::watch::Receiver;
 
 /// A department of a council.
 pub type NodeKey = (CouncilName, DepartmentName);
@@ -76,6 +78,13 @@ impl City {
     /// How a department's node is configured.
     pub fn node_config(&self, key: &NodeKey) -> Result<NodeConfig> {
         Ok(self.node(key)?.config.clone())
+    }
+
+    /// What a department's node has prepared so far, and whatever it prepares from now on.
+    pub fn preparation(&self, key: &NodeKey) -> Result<Receiver<Preparation>> {
+        let running = self.node(key)?.running.as_ref();
+        let running = running.with_context(|| format!("the node of `{}` is down", key.1))?;
+        Ok(running.preparation())
     }
 
     /// How a council's authority is configured.

@@ -4,7 +4,7 @@ use crate::gather::{Adds, Gathered, Gathering, Takes};
 use crate::reference::{BOUNDS, Cube, MOST_ROWS, Row, World};
 use crate::tests::worlds::{SCALE, key_column, worlds};
 use crate::tests::{cases, secret};
-use crate::{Axis, ReleaseError};
+use crate::{Axis, ReleaseError, Tally, keys_of};
 use arrow::array::{
     Array, ArrayRef, Decimal128Array, Int64Array, RecordBatch, StringArray, UInt32Array,
 };
@@ -35,6 +35,43 @@ proptest! {
             let table = tally.table().unwrap();
             prop_assert_eq!(&table, &gathered.table(&axes, &levels, &[]).unwrap());
             prop_assert_eq!(lines(&table, None), reference(&world, &cube, &levels, &table), "{:?}", levels);
+        }
+    }
+
+    #[test]
+    fn tables_that_are_made_of_some_units_at_a_time_are_those_of_all(world in worlds(), passes in 1_u32..4) {
+        let axes: Vec<Axis> = world.shapes.iter().map(|s| s.axis()).collect();
+        let whole = gathered(&world, 50, 20);
+        let passes: Vec<Gathered> = (0..passes).map(|pass| pass_of(&world, pass, passes)).collect();
+        for levels in world.lattice() {
+            let tally = |of: &Gathered| of.tally(&axes, &levels, &[], 0..1).unwrap();
+            let tallies: Vec<Tally> = passes.iter().map(tally).collect();
+            let joined = Tally::joined(&tallies, keys_of(&axes, &levels).len()).unwrap();
+            let table = whole.table(&axes, &levels, &[]).unwrap();
+            prop_assert_eq!(lines(&joined.table().unwrap(), None), lines(&table, None), "{:?}", levels);
+        }
+    }
+
+    #[test]
+    fn tables_of_fewer_axes_are_the_same_whether_gathered_alone_or_with_more(world in worlds(), only in 0_usize..3) {
+        let only = only % world.shapes.len();
+        let axes: Vec<Axis> = world.shapes.iter().map(|s| s.axis()).collect();
+        let rows = world.rows.iter().map(|row| Row { at: vec![row.at[only]], ..row.clone() });
+        let fewer = World::new(2, crate::tests::still(), vec![world.shapes[only]], rows.collect());
+        // The first axis' keys have a type of their own there.
+        let (more, alone) = (gathered(&world, 50, 20), gathered(&fewer, 50, 20));
+        for level in 0..=axes[only].coarser.len() {
+            let mut levels = vec![0; axes.len()];
+            levels[only] = level;
+            let own = std::slice::from_ref(&axes[only]);
+            let (from, keys) = (more.table(&axes, &levels, &[]).unwrap(), keys_of(own, &[level]).len());
+            let alone = alone.table(own, &[level], &[]).unwrap();
+            let facts = |table: &RecordBatch| {
+                let facts: Vec<usize> = (keys..table.num_columns()).collect();
+                lines(&table.project(&facts).unwrap(), None)
+            };
+            prop_assert_eq!(from.num_columns(), alone.num_columns());
+            prop_assert_eq!(facts(&from), facts(&alone), "{:?}", levels);
         }
     }
 }
@@ -206,6 +243,12 @@ fn what_was_gathered_otherwise_is_not_joined_nor_merged() {
     assert!(whole.merge(&tally(&one, &[1]).unwrap()).is_err());
     assert!(whole.merge(&tally(&other, &[0]).unwrap()).is_err());
     assert!(one.tally(&[], &[], &[], 0..2).is_err());
+    let (one, other) = (tally(&one, &[1]).unwrap(), tally(&other, &[1]).unwrap());
+    assert!(matches!(Tally::joined(&[], 0), Err(ReleaseError::Shape)));
+    assert!(matches!(
+        Tally::joined(&[one, other], 1),
+        Err(ReleaseError::Shape)
+    ));
 }
 
 #[test]
@@ -285,6 +328,12 @@ fn dealt(world: &World, batch: usize, compact_at: usize, parts: u32) -> Gathered
         part_of(world, &rows, batch, compact_at)
     };
     Gathered::joined((0..parts).map(part).collect()).unwrap()
+}
+
+/// Of each of so many passes the rows of its own units.
+fn pass_of(world: &World, pass: u32, passes: u32) -> Gathered {
+    let own = world.rows.iter().filter(|row| row.unit % passes == pass);
+    part_of(world, &own.cloned().collect::<Vec<Row>>(), 50, 20)
 }
 
 fn part_of(world: &World, rows: &[Row], batch: usize, compact_at: usize) -> Gathered {

@@ -3,7 +3,8 @@
 //! The product file alone is linted without any key. What it does on the data is counted under a loan of its own: the
 //! node asks the council's authority with the leave of an officer, whose account holds the purpose `product_check`;
 //! the authority decides by its policy, puts it on record and lends the keys of the columns that the product reads,
-//! for this once. A department's node has no standing right to its own data, and a check gives it none.
+//! for this once. A department's officers have no standing right to its data, and a check gives them none; what a node may
+//! prepare ([`crate::Prepare`]) it shows to nobody.
 //!
 //! Nothing is sent anywhere. What is told at the node is counts of cells, and shares of cells, units and rows, table
 //! by table: never a value of a row or a cell. Where a table withholds one cell alone, the share of units that are lost

@@ -195,6 +195,22 @@ impl Products {
         Ok(twin)
     }
 
+    /// Every product that was published here, at its newest version.
+    pub(crate) fn newest(&self) -> std::io::Result<BTreeMap<ProductName, u32>> {
+        let mut newest: BTreeMap<ProductName, u32> = BTreeMap::new();
+        for file in std::fs::read_dir(&self.folder)? {
+            let name = file?.file_name();
+            let stem = name.to_str().and_then(|n| n.strip_suffix(".product"));
+            let parts = stem.and_then(|s| s.rsplit_once('-'));
+            let Some((Ok(name), Ok(version))) = parts.map(|(n, v)| (n.parse(), v.parse())) else {
+                continue;
+            };
+            let known = newest.entry(name).or_insert(version);
+            *known = version.max(*known);
+        }
+        Ok(newest)
+    }
+
     /// A product over its datasets as they stand now.
     pub(crate) async fn serve(
         &self,

@@ -96,7 +96,7 @@ async fn a_node_that_starts_again_answers_as_before() {
     let sql =
         format!("SELECT ward, count(*) AS n FROM {STAYS} WHERE paid_pence > 100 GROUP BY ward");
     let before = asked(&one, &sql).await.unwrap();
-    one.runner.patterns = crate::run::Patterns::default();
+    one.runner.patterns = Default::default();
     one.runner.engine = crate::engine::Engine::new(&crate::config::Limits {
         partitions: 3,
         ..Default::default()

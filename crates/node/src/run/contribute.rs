@@ -11,7 +11,7 @@
 
 use super::link::{self, Tokens};
 use super::planned::{PlannedCells, PlannedWork};
-use super::{Keyed, Runner, stream};
+use super::{Keyed, Patterns, Runner, stream};
 use crate::engine::Engine;
 use crate::error::{Privacy, RunError};
 use crate::product::plain_type;
@@ -25,6 +25,7 @@ use guildhall_proto::node::v1::contribution::Kind;
 use guildhall_proto::node::v1::{Contribution, RunRequest, TablePart};
 use guildhall_telemetry::spawn;
 use std::pin::Pin;
+use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -68,14 +69,14 @@ impl Runner {
             None => None,
         };
         let (messages, answer) = mpsc::channel(AHEAD);
-        let engine = self.engine.clone();
+        let (engine, patterns) = (self.engine.clone(), Arc::clone(&self.patterns));
         spawn(async move {
             let _turn = turn;
             let work = async {
                 let sending = async {
                     match tokens {
                         Some(tokens) => link::send(*cells, tokens, &engine, &messages).await,
-                        None => send(*cells, &engine, &messages).await,
+                        None => send(*cells, &engine, &patterns, &messages).await,
                     }
                 };
                 let sent = tokio::time::timeout(longest, sending).await;
@@ -102,16 +103,22 @@ impl Runner {
 async fn send(
     cells: PlannedCells,
     engine: &Engine,
+    patterns: &Patterns,
     to: &mpsc::Sender<Result<Contribution, Status>>,
 ) -> Result<(), RunError> {
-    let PlannedCells { lattice, terms, .. } = cells;
+    let PlannedCells {
+        standing,
+        lattice,
+        terms,
+        ..
+    } = cells;
     // Ahead of the work, so that whoever waits knows that it goes on.
     let give = async |kind| to.send(Ok(Contribution { kind: Some(kind) })).await.is_ok();
     if !give(Kind::Terms(Box::new(terms))).await {
         return Ok(());
     }
     let mut kinds = Vec::new();
-    let tables = lattice.tabulated(engine).await?;
+    let tables = patterns.tables(&standing, &lattice, engine).await?;
     for (levels, cells) in &tables {
         let levels = levels.iter().map(|l| u32::try_from(*l).unwrap_or(u32::MAX));
         let levels: Vec<u32> = levels.collect();

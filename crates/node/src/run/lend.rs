@@ -6,8 +6,10 @@ use crate::check::Officer;
 use crate::product::DatasetScan;
 use guildhall_grant::product::Product;
 use guildhall_keys::{ColumnKey, ColumnKeys, EphemeralIdentity, KeyError, KeyName, OpenError};
-use guildhall_model::{ColumnName, DatasetName, Digest, GrantId};
-use guildhall_proto::authority::v1::{KeyWanted, LendForCheckRequest, LendKeysRequest, LentKeys};
+use guildhall_model::{ColumnName, DatasetName, Digest, GrantId, Timestamp};
+use guildhall_proto::authority::v1::{
+    KeyWanted, LendForCheckRequest, LendKeysRequest, LendToPrepareRequest, LentKeys,
+};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_store::SealedDataset;
 use prost::Message;
@@ -132,6 +134,36 @@ pub(crate) async fn borrow_for_check(
     let lent = lent.map_err(|source| LendError::Authority { source })?;
     let grant = lent.grant.parse().map_err(|_| LendError::Malformed)?;
     Ok((opened(&identity, &lent.sealed, names)?.keys, grant))
+}
+
+/// Keys that were lent to prepare with, the grant that it was under, which is used up, and the end of the loan.
+pub(crate) struct Loan {
+    pub(crate) keys: ColumnKeys,
+    pub(crate) grant: GrantId,
+    pub(crate) ends: Timestamp,
+}
+
+/// Borrows the keys of `wanted` to prepare `product` with.
+pub(crate) async fn borrow_to_prepare(
+    authority: &dyn Authority,
+    product: &Product,
+    wanted: BTreeMap<KeyName, Vec<u8>>,
+) -> Result<Loan, LendError> {
+    let names: BTreeSet<KeyName> = wanted.keys().cloned().collect();
+    let identity = EphemeralIdentity::generate();
+    let request = LendToPrepareRequest {
+        product: product.name.to_string(),
+        version: product.version,
+        ephemeral_recipient: identity.recipient().to_string(),
+        keys: wanted.into_iter().map(to_wire).collect(),
+    };
+    let lent = authority.lend_to_prepare(request).await;
+    let lent = lent.map_err(|source| LendError::Authority { source })?;
+    Ok(Loan {
+        keys: opened(&identity, &lent.sealed, names)?.keys,
+        grant: lent.grant.parse().map_err(|_| LendError::Malformed)?,
+        ends: Timestamp::from_micros(lent.expires_us),
+    })
 }
 
 /// The keys of `names`, all of them, as they were sealed to us.

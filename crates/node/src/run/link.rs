@@ -34,7 +34,7 @@
 //! is at rest.
 
 use super::contribute::plain;
-use super::patterns::Lattice;
+use super::lattice::Lattice;
 use super::planned::PlannedCells;
 use crate::engine::Engine;
 use crate::error::RunError;

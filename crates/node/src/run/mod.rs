@@ -20,11 +20,14 @@ mod expand;
 mod facts;
 mod functions;
 mod guarded;
+mod kept;
+mod lattice;
 mod lend;
 mod link;
 mod pace;
 mod patterns;
 mod planned;
+mod prepare;
 mod stream;
 mod survey;
 mod total;
@@ -33,7 +36,8 @@ pub(crate) use contribute::Contributions;
 pub(crate) use door::{Door, FreshGrant};
 pub(crate) use expand::relation_of;
 pub(crate) use lend::{LendError, borrow_for_check};
-pub(crate) use patterns::Patterns;
+pub(crate) use patterns::{Patterns, Standing};
+pub use prepare::Prepared;
 pub(crate) use stream::{Answer, Turns};
 pub(crate) use survey::Surveyor;
 
@@ -65,7 +69,7 @@ pub(crate) struct Runner {
     pub(crate) products: Products,
     pub(crate) policies: Policies,
     pub(crate) secret: NoiseSecret,
-    pub(crate) patterns: Patterns,
+    pub(crate) patterns: Arc<Patterns>,
     pub(crate) engine: Engine,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) log: Log,
@@ -329,7 +333,7 @@ impl Runner {
             PlannedWork::Cells(cells) => {
                 let whole = stream::Whole {
                     schema: cells.asked.schema(),
-                    cells: Box::pin(cells.found(self.engine.clone())),
+                    cells: Box::pin(cells.found(self.engine.clone(), Arc::clone(&self.patterns))),
                     fragment,
                     longest,
                     pace,

@@ -1,274 +1,248 @@
-//! What is known of a question's lattice: which cells are withheld for their margins, and the cells themselves.
+//! What is known of the tables of a product: the tables themselves, and which cells of a question's are withheld.
 //!
-//! Both are worked out once for each lattice and each state of the data, and kept in memory: a cube may be asked
-//! without limit, and what is asked again is not computed again. Keys are borrowed for every question all the
-//! same, so that nothing is told from here for which the authority would not lend them. New data, or a new
-//! version of the product, is another lattice.
+//! Both are worked out once for each state of the data, and kept in memory: a cube may be asked without limit, and what
+//! is asked again is not computed again. The tables of a lattice serve every question whose own lattice lies within it
+//! ([`Kept`]); which cells are withheld is decided for each question's lattice apart, over its own tables, so that it does not
+//! depend on what else was asked. Keys are borrowed for every question all the same, so that nothing is told from here
+//! for which the authority would not lend them. New data, or a new version of the product, is another state.
 
-use super::cells::Cells;
-use super::total::total;
-use crate::engine::{Engine, dealt};
+use super::kept::Kept;
+use super::lattice::{Effort, Lattice, TotalKey, no_tables};
+use crate::engine::Engine;
 use crate::error::RunError;
-use crate::product::Served;
-use arrow::array::RecordBatch;
-use datafusion::common::DataFusionError;
-use datafusion::execution::SendableRecordBatchStream;
-use datafusion::execution::memory_pool::{MemoryConsumer, MemoryPool, MemoryReservation};
-use datafusion::logical_expr::LogicalPlan;
-use futures::StreamExt as _;
-use guildhall_cube::{Known, internal, is_finest, levels};
+use crate::product::{Rows, Served};
+use guildhall_cube::Known;
 use guildhall_disclosure::joint::Tables;
-use guildhall_disclosure::{
-    Adds, Axis, Facts, Gathered, Gathering, NoiseSecret, ReleaseError, Tally,
-};
 use guildhall_model::{DatasetName, Digest, ProductRef};
 use guildhall_plan::cube::CubeLevel;
 use guildhall_store::SealedDataset;
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
-use tokio::sync::OnceCell;
-use tokio::task::JoinSet;
-use tracing::Instrument as _;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::sync::{Notify, OnceCell};
 
-/// Lattices that are kept, and the bytes of their cells; the whole shelf is cleared when it is full.
-const KEPT: usize = 512;
+/// Lattices of which it is known what is withheld, and the bytes of their cells, most of which are those of kept tables; all
+/// are forgotten when there are more.
+const KNOWN: usize = 512;
+const KNOWN_BYTES: usize = 256 << 20;
+
+/// The bytes of all tables that are kept.
 const KEPT_BYTES: usize = 256 << 20;
 
-/// The most cells of one table: beyond it hardly any stands on more than one unit.
-const MAX_CELLS: usize = 2_000_000;
+/// A product over the data as it stands.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Standing {
+    product: ProductRef,
+    definition: Digest,
+    snapshot: Digest,
+    made_up: bool,
+}
+
+impl Standing {
+    pub(crate) fn of(served: &Served) -> Self {
+        let product = served.product();
+        Self {
+            product: product.product_ref(),
+            definition: product.definition,
+            snapshot: snapshot(served.datasets()),
+            made_up: matches!(served.rows(), Rows::Made(..)),
+        }
+    }
+
+    /// Whether it is the same product in another state.
+    fn follows(&self, other: &Self) -> bool {
+        self != other && self.product == other.product && self.made_up == other.made_up
+    }
+}
 
 /// What a pattern depends on: the data as it stands, and the lattice.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct PatternKey {
-    product: ProductRef,
-    definition: Digest,
-    snapshot: Digest,
-    axes: Vec<Vec<CubeLevel>>,
-    totals: Vec<String>,
+    standing: Standing,
+    levels: Vec<Vec<CubeLevel>>,
+    totals: Vec<TotalKey>,
+}
+
+impl PatternKey {
+    /// What the pattern of `lattice` depends on.
+    pub(super) fn of(lattice: &Lattice, standing: &Standing) -> Self {
+        Self {
+            standing: standing.clone(),
+            levels: lattice.levels.clone(),
+            totals: lattice.totals.clone(),
+        }
+    }
 }
 
 /// What is known of a lattice, or will be when the first who wants it has worked it out.
 pub(crate) type Shelved = Arc<OnceCell<Arc<Known>>>;
 
-/// The lattices that were asked of late.
+/// What was asked of late, and what was prepared.
+#[derive(Debug)]
+pub(crate) struct Patterns {
+    shelf: Mutex<Shelf>,
+    /// The bytes of all tables that are kept.
+    most_bytes: usize,
+    /// Told when tables had to be made for a question.
+    pub(crate) missed: Notify,
+}
+
 #[derive(Debug, Default)]
-pub(crate) struct Patterns(Mutex<HashMap<PatternKey, Shelved>>);
+struct Shelf {
+    known: HashMap<PatternKey, Shelved>,
+    /// The oldest first.
+    kept: Vec<Place>,
+}
+
+#[derive(Debug)]
+struct Place {
+    standing: Standing,
+    tables: Arc<Kept>,
+    prepared: bool,
+}
+
+impl Default for Patterns {
+    fn default() -> Self {
+        Self {
+            shelf: Mutex::default(),
+            most_bytes: KEPT_BYTES,
+            missed: Notify::new(),
+        }
+    }
+}
 
 impl Patterns {
     /// The place of a lattice, the same for all who want it.
-    pub(crate) fn place(&self, key: PatternKey) -> Shelved {
-        let mut kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = kept.values().filter_map(|k| k.get());
-        let bytes: usize = known.map(|k| k.cells.get_array_memory_size()).sum();
-        if !kept.contains_key(&key) && (kept.len() >= KEPT || bytes >= KEPT_BYTES) {
-            kept.clear();
+    pub(super) fn place(&self, key: PatternKey) -> Shelved {
+        let known = &mut self.shelf().known;
+        let cells = known.values().filter_map(|k| k.get());
+        let bytes: usize = cells.map(|k| k.cells.get_array_memory_size()).sum();
+        if !known.contains_key(&key) && (known.len() >= KNOWN || bytes >= KNOWN_BYTES) {
+            known.clear();
         }
-        Arc::clone(kept.entry(key).or_default())
+        Arc::clone(known.entry(key).or_default())
     }
-}
 
-impl PatternKey {
-    /// What the pattern of `cells` over a product that is `served` depends on.
-    pub(super) fn of(cells: &Cells<'_>, facts: &Facts, served: &Served) -> Self {
-        let (product, axes) = (cells.question.product, cells.question.axes.iter());
-        Self {
-            product: product.product_ref(),
-            definition: product.definition,
-            snapshot: snapshot(served.datasets()),
-            axes: axes.map(|a| a.levels.clone()).collect(),
-            totals: facts.totals.iter().map(|t| t.id.clone()).collect(),
-        }
-    }
-}
-
-/// What it takes to work a pattern out: an optimised plan of rows, and what is made of them.
-#[derive(Debug)]
-pub(crate) struct Lattice {
-    pub(crate) axes: Vec<Axis>,
-    pub(crate) facts: Facts,
-    pub(crate) adds: Vec<Adds>,
-    pub(crate) secret: NoiseSecret,
-    /// For each row its keys at every level of every axis, whose it is, and its values.
-    pub(crate) plan: LogicalPlan,
-    /// Of the finest table's columns those that say where a cell lies, and the axes and levels of the others that name it.
-    pub(crate) places: usize,
-    pub(crate) more: Vec<(usize, usize)>,
-}
-
-impl Lattice {
-    /// That of `cells` over the relation of their product.
-    pub(super) fn of(
-        cells: &Cells<'_>,
-        relation: LogicalPlan,
+    /// The tables of `lattice`, taken from those that are kept, or made and kept.
+    pub(super) async fn tables(
+        &self,
+        standing: &Standing,
+        lattice: &Arc<Lattice>,
         engine: &Engine,
-    ) -> Result<Self, DataFusionError> {
-        let (places, more) = cells.question.places();
-        // Invariant: nothing that rows hold makes a question of cells fail.
-        let rows = total(engine.analysed(cells.rows(relation)?)?)?;
-        Ok(Self {
-            axes: cells.question.axes()?,
-            adds: cells.facts.adds()?,
-            secret: cells.facts.secret().clone(),
-            plan: engine.optimise(&rows)?,
-            facts: cells.facts.layout()?,
-            places,
-            more,
-        })
-    }
-
-    /// The first column of the finest table that is a fact.
-    pub(super) fn first_fact(&self) -> usize {
-        self.places.saturating_add(self.more.len())
-    }
-
-    /// Works it out, and which of its cells are withheld.
-    pub(crate) async fn work_out(self: Arc<Self>, engine: &Engine) -> Result<Arc<Known>, RunError> {
-        let tables = self.tabulated(engine).await?;
-        tokio::task::spawn_blocking(move || self.known(tables))
-            .await
-            .map_err(broke_off)?
-    }
-
-    /// Reads the rows once and makes every table of them.
-    pub(crate) async fn tabulated(self: &Arc<Self>, engine: &Engine) -> Result<Tables, RunError> {
-        let (physical, context) = engine.physical(&self.plan).await?;
-        let rows = dealt(physical, self.keys(), engine.threads(), &context)?;
-        let (gathered, _memory) = self.gather(rows, context.memory_pool()).await?;
-        self.tables(&Arc::new(gathered), engine.threads()).await
-    }
-
-    /// How many columns of the rows are keys; the unit's is the next.
-    pub(super) fn keys(&self) -> usize {
-        self.axes.iter().map(|a| a.coarser.len()).sum()
-    }
-
-    /// Gathers rows that were dealt out by their units, and accounts for the memory that it takes.
-    async fn gather(
-        self: &Arc<Self>,
-        dealt: Vec<SendableRecordBatchStream>,
-        pool: &Arc<dyn MemoryPool>,
-    ) -> Result<(Gathered, Vec<MemoryReservation>), RunError> {
-        let shares = dealt.len();
-        // All are stopped when one fails, or when nobody waits any more.
-        let mut work = JoinSet::new();
-        for rows in dealt {
-            let memory = MemoryConsumer::new("lattice").register(pool);
-            let share = Arc::clone(self).gather_share(rows, memory, shares);
-            work.spawn(share.in_current_span());
-        }
-        let (mut gathered, mut memory) = (Vec::new(), Vec::new());
-        while let Some(share) = work.join_next().await {
-            let (of, takes) = share.map_err(broke_off)??;
-            gathered.push(of);
-            memory.push(takes);
-        }
-        let gathered = Gathered::joined(gathered)?;
-        few_enough(gathered.cells())?;
-        Ok((gathered, memory))
-    }
-
-    /// Gathers the rows of some units, one of so many shares.
-    async fn gather_share(
-        self: Arc<Self>,
-        mut rows: SendableRecordBatchStream,
-        memory: MemoryReservation,
-        shares: usize,
-    ) -> Result<(Gathered, MemoryReservation), RunError> {
-        let gathering = Gathering::new(self.secret.clone(), self.adds.clone());
-        let mut gathering = gathering.one_of(shares);
-        // No rows have columns, too.
-        self.push(&mut gathering, &RecordBatch::new_empty(rows.schema()))?;
-        while let Some(batch) = rows.next().await {
-            self.push(&mut gathering, &batch?)?;
-            memory.try_resize(gathering.bytes())?;
-            few_enough(gathering.cells())?;
-        }
-        let gathered = tokio::task::spawn_blocking(move || gathering.finish());
-        Ok((gathered.await.map_err(broke_off)??, memory))
-    }
-
-    fn push(&self, gathering: &mut Gathering, batch: &RecordBatch) -> Result<(), ReleaseError> {
-        let columns = batch.columns().split_at_checked(self.keys());
-        let (keys, rest) = columns.ok_or(ReleaseError::Shape)?;
-        let (unit, values) = rest.split_first().ok_or(ReleaseError::Shape)?;
-        gathering.push(keys, unit, values)
-    }
-
-    /// Every table, on as many threads as there are; the finest one has its other levels, too.
-    async fn tables(
-        self: &Arc<Self>,
-        gathered: &Arc<Gathered>,
-        threads: usize,
     ) -> Result<Tables, RunError> {
-        let shares = shares(levels(&self.axes).len(), gathered.parts(), threads);
-        let work = shares.into_iter().map(|share| {
-            let (lattice, gathered) = (Arc::clone(self), Arc::clone(gathered));
-            tokio::task::spawn_blocking(move || lattice.tallies(&gathered, share))
+        if let Some(tables) = self.taken(standing, lattice) {
+            return Ok(tables);
+        }
+        let kept = lattice.kept(engine, &Effort::default()).await?;
+        let tables = kept.tables_of(lattice).ok_or_else(no_tables)?;
+        self.keep(standing, Arc::new(kept), false);
+        self.missed.notify_one();
+        Ok(tables)
+    }
+
+    /// What is withheld of `lattice`, over tables that are kept or made.
+    pub(super) async fn known(
+        &self,
+        standing: &Standing,
+        lattice: &Arc<Lattice>,
+        engine: &Engine,
+    ) -> Result<Arc<Known>, RunError> {
+        let tables = self.tables(standing, lattice, engine).await?;
+        Arc::clone(lattice).weighed(tables).await
+    }
+
+    fn taken(&self, standing: &Standing, lattice: &Lattice) -> Option<Tables> {
+        let kept: Vec<Arc<Kept>> = {
+            let shelf = self.shelf();
+            let own = shelf.kept.iter().filter(|p| p.standing == *standing);
+            own.map(|p| Arc::clone(&p.tables)).collect()
+        };
+        kept.iter().find_map(|kept| kept.tables_of(lattice))
+    }
+
+    /// Keeps tables if there is room for them, and lets go of the product's in other states. What was prepared makes no room for
+    /// anything. A twin's are not kept: they are made of a few rows.
+    pub(super) fn keep(&self, standing: &Standing, tables: Arc<Kept>, prepared: bool) -> bool {
+        if standing.made_up {
+            return false;
+        }
+        let mut shelf = self.shelf();
+        shelf
+            .known
+            .retain(|key, _| !standing.follows(&key.standing));
+        shelf.kept.retain(|place| {
+            let held = place.standing == *standing && tables.holds(&place.tables);
+            // A question may be of a state that is over.
+            let over = standing.follows(&place.standing) && (prepared || !place.prepared);
+            !held && !over
         });
-        let mut tallies: Vec<(Vec<usize>, Tally)> = Vec::new();
-        for share in work.collect::<Vec<_>>() {
-            for (levels, tally) in share.await.map_err(broke_off)?? {
-                match tallies.last_mut() {
-                    Some((last, whole)) if *last == levels => whole.merge(&tally)?,
-                    _ => tallies.push((levels, tally)),
-                }
+        while shelf.bytes().saturating_add(tables.bytes()) > self.most_bytes {
+            match shelf.kept.iter().position(|place| !place.prepared) {
+                Some(oldest) => drop(shelf.kept.remove(oldest)),
+                None => return false,
             }
         }
-        let table = |(levels, tally): (_, Tally)| Ok((levels, tally.table()?));
-        tallies.into_iter().map(table).collect()
+        shelf.kept.push(Place {
+            standing: standing.clone(),
+            tables,
+            prepared,
+        });
+        true
     }
 
-    /// What some of the parts bring to some of the tables, as [`shares`] deals them out.
-    fn tallies(
-        &self,
-        gathered: &Gathered,
-        share: Vec<(usize, Range<usize>)>,
-    ) -> Result<Vec<(Vec<usize>, Tally)>, ReleaseError> {
-        let tables = levels(&self.axes);
-        let tally = |(table, parts): (usize, Range<usize>)| {
-            let levels = tables.get(table).ok_or(ReleaseError::Shape)?;
-            let more: &[(usize, usize)] = if is_finest(levels) { &self.more } else { &[] };
-            let tally = gathered.tally(&self.axes, levels, more, parts)?;
-            Ok((levels.clone(), tally))
-        };
-        share.into_iter().map(tally).collect()
+    /// Whether `lattice` lies within tables that were prepared.
+    pub(super) fn has_prepared(&self, standing: &Standing, lattice: &Lattice) -> bool {
+        let shelf = self.shelf();
+        let mut own = shelf
+            .kept
+            .iter()
+            .filter(|p| p.prepared && p.standing == *standing);
+        own.any(|p| p.tables.covers(lattice))
     }
 
-    fn known(&self, tables: Tables) -> Result<Arc<Known>, RunError> {
-        let (places, first_fact) = (self.places, self.first_fact());
-        let known = Known::of(&self.facts, &self.axes, tables, places, first_fact)?;
-        Ok(Arc::new(known))
+    /// How many bytes of tables may still be prepared, other than for the product that stands so.
+    pub(super) fn room(&self, standing: &Standing) -> usize {
+        let shelf = self.shelf();
+        let prepared = shelf
+            .kept
+            .iter()
+            .filter(|p| p.prepared && !standing.follows(&p.standing));
+        let bytes = prepared.map(|p| p.tables.bytes());
+        self.most_bytes
+            .saturating_sub(bytes.fold(0, usize::saturating_add))
+    }
+
+    fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        self.shelf.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn few_enough(cells: usize) -> Result<(), RunError> {
-    match cells > MAX_CELLS {
-        true => Err(RunError::TooManyCells { most: MAX_CELLS }),
-        false => Ok(()),
+#[cfg(test)]
+impl Patterns {
+    /// Such as keep no more tables than these bytes.
+    pub(crate) fn holding(most_bytes: usize) -> Self {
+        Self {
+            most_bytes,
+            ..Self::default()
+        }
+    }
+
+    /// The bytes of what is kept.
+    pub(crate) fn kept_bytes(&self) -> usize {
+        self.shelf().bytes()
+    }
+
+    /// How many kept tables a question had to wait for.
+    pub(crate) fn made_for_questions(&self) -> usize {
+        let shelf = self.shelf();
+        shelf.kept.iter().filter(|place| !place.prepared).count()
     }
 }
 
-/// So many tables, to each of which so many parts bring something, dealt out to threads: for each the tables that it has
-/// a hand in, in order, and the parts that it sees to.
-fn shares(tables: usize, parts: usize, threads: usize) -> Vec<Vec<(usize, Range<usize>)>> {
-    let all = tables.saturating_mul(parts);
-    let each = all.div_ceil(threads.max(1)).max(1);
-    let share = |first: usize| {
-        let own = first..first.saturating_add(each).min(all);
-        let of = |table: usize| {
-            let start = table.saturating_mul(parts);
-            let parts = own.start.saturating_sub(start)..own.end.saturating_sub(start).min(parts);
-            (table, parts)
-        };
-        let shared = (0..tables).map(of);
-        shared.filter(|(_, parts)| !parts.is_empty()).collect()
-    };
-    (0..all).step_by(each).map(share).collect()
-}
-
-fn broke_off(_: tokio::task::JoinError) -> DataFusionError {
-    internal("the tables of a lattice broke off")
+impl Shelf {
+    fn bytes(&self) -> usize {
+        let bytes = self.kept.iter().map(|p| p.tables.bytes());
+        bytes.fold(0, usize::saturating_add)
+    }
 }
 
 /// The digest of the data as it stands.
@@ -286,30 +260,4 @@ pub(super) fn snapshot(datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>) -> 
         manifest.parts.iter().for_each(|p| put(p.digest.as_bytes()));
     }
     Digest::of(&text)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn threads_see_to_every_part_of_every_table_once() {
-        for (tables, parts, threads) in [
-            (1, 1, 1),
-            (1, 2, 2),
-            (3, 2, 2),
-            (4, 2, 2),
-            (5, 3, 16),
-            (7, 4, 3),
-        ] {
-            let shares = shares(tables, parts, threads);
-            assert!(shares.len() <= threads);
-            let seen = shares.iter().flatten();
-            let seen: Vec<(usize, usize)> = seen
-                .flat_map(|(table, parts)| parts.clone().map(|part| (*table, part)))
-                .collect();
-            let all = (0..tables).flat_map(|table| (0..parts).map(move |part| (table, part)));
-            assert_eq!(seen, all.collect::<Vec<_>>(), "{tables} {parts} {threads}");
-        }
-    }
 }

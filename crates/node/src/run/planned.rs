@@ -1,6 +1,7 @@
 //! What is run of an admitted fragment: the node's own plans, over tables that have no keys yet.
 
-use super::patterns::{Lattice, PatternKey};
+use super::lattice::Lattice;
+use super::patterns::{PatternKey, Patterns, Standing};
 use super::{Permitted, Runner, adhoc, cells, expand, facts, patterns, total};
 use crate::admit::{AdmittedFragment, Shape};
 use crate::engine::Engine;
@@ -71,6 +72,7 @@ pub(super) enum PlannedWork {
 pub(super) struct PlannedCells {
     pub(super) asked: Asked,
     pub(super) shelved: patterns::Shelved,
+    pub(super) standing: Standing,
     pub(super) lattice: Arc<Lattice>,
     pub(super) terms: Terms,
     /// What the noise of cells of rows that meet others is of, in place of what the terms say.
@@ -81,8 +83,12 @@ pub(super) struct PlannedCells {
 
 impl PlannedCells {
     /// The cells that were asked for, and how they are weighed; worked out if nobody has yet.
-    pub(super) async fn found(self, engine: Engine) -> Result<(RecordBatch, CellRule), RunError> {
-        let work_out = || Arc::clone(&self.lattice).work_out(&engine);
+    pub(super) async fn found(
+        self,
+        engine: Engine,
+        patterns: Arc<Patterns>,
+    ) -> Result<(RecordBatch, CellRule), RunError> {
+        let work_out = || patterns.known(&self.standing, &self.lattice, &engine);
         let known = self.shelved.get_or_try_init(work_out).await?;
         let cells = self.asked.of(known);
         cells.map_err(|source| RunError::Encode { source })
@@ -161,13 +167,14 @@ impl Runner {
             facts: facts::CellFacts::new(query, product, view, &name, &secret)?,
         };
         let lattice = Lattice::of(&cells, relation, &self.engine)?;
-        let key = PatternKey::of(&cells, &lattice.facts, served);
-        let shelved = self.patterns.place(key);
+        let standing = Standing::of(served);
+        let shelved = self.patterns.place(PatternKey::of(&lattice, &standing));
         let secret = cells.facts.secret().draws().to_bytes();
         let linked_secret = cells.facts.secret_for(LINKED);
         Ok(PlannedCells {
             asked: cells.question.asked(lattice.facts.clone(), cell_status)?,
             shelved,
+            standing,
             terms: Terms {
                 product: Some(product.to_wire()),
                 totals: cells.facts.total_ids()?,
@@ -214,7 +221,7 @@ impl Runner {
     }
 
     /// The secret that cells of a product are perturbed by. A twin's is none: the node's own draws are for data alone.
-    fn secret_for(&self, served: &Served) -> NoiseSecret {
+    pub(super) fn secret_for(&self, served: &Served) -> NoiseSecret {
         match served.rows() {
             Rows::Sealed(_) => self.secret.clone(),
             Rows::Made(..) => NoiseSecret::from_bytes(*served.product().definition.as_bytes()),

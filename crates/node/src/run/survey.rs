@@ -7,25 +7,24 @@
 mod numbers;
 mod passes;
 
-use super::cells::Cells;
+use super::cells::{Cells, Key, asked};
 use super::facts::CellFacts;
-use super::patterns::Lattice;
+use super::lattice::Lattice;
 use super::total::total;
 use crate::check::{StatisticSurvey, Survey, TableSurvey};
 use crate::engine::Engine;
 use crate::error::RunError;
 use crate::product::View;
 use arrow::array::{Array, RecordBatch};
-use arrow::datatypes::DataType;
 use datafusion::common::{Column, DataFusionError, TableReference};
 use datafusion::logical_expr::{Expr, LogicalPlan};
 use datafusion::physical_plan::execute_stream;
 use futures::StreamExt as _;
 use guildhall_cube::{Question, internal};
 use guildhall_disclosure::{CellFate, CellRule, Coordinate, Facts, Fate, Margins, NoiseSecret};
-use guildhall_grant::product::{Dimension, Product, RollUp, RollUpKind};
+use guildhall_grant::product::{Dimension, Product, RollUpKind};
 use guildhall_model::ColumnName;
-use guildhall_plan::cube::{CubeAgg, CubeAggregate, CubeKey, CubeQuery};
+use guildhall_plan::cube::{CubeAgg, CubeQuery};
 use numbers::{column_numbers, encodable};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -126,33 +125,10 @@ impl Surveyor<'_> {
 
     /// Units, rows and the total of every measure by `keys`.
     fn query(&self, keys: &[Key<'_>]) -> Result<CubeQuery, DataFusionError> {
-        let schema = self.view.schema();
-        let keys = keys.iter().map(|Key { of, roll_up }| {
-            let field = schema.field_with_name(of.column.as_str())?;
-            Ok(CubeKey {
-                name: of.column.to_string(),
-                column: of.column.clone(),
-                roll_up: roll_up.cloned(),
-                data_type: field.data_type().clone(),
-            })
-        });
         let measures = self.product.measures.iter();
         let sums = measures.map(|m| CubeAgg::Sum(m.column.clone()));
         let told = [CubeAgg::CountUnits, CubeAgg::CountRows].into_iter();
-        let aggregates = told.chain(sums).map(|aggregate| CubeAggregate {
-            name: String::new(),
-            aggregate,
-            argument: None,
-            data_type: DataType::Int64,
-        });
-        let unit = self.product.unit.clone();
-        Ok(CubeQuery {
-            product: self.product.product_ref(),
-            unit: unit.ok_or_else(|| internal("a product of cells has no unit"))?,
-            keys: keys.collect::<Result<_, DataFusionError>>()?,
-            filters: Vec::new(),
-            aggregates: aggregates.collect(),
-        })
+        asked(self.product, self.view.schema(), keys, told.chain(sums))
     }
 
     /// Runs a plan, all of it total; gives what it gives as one batch.
@@ -184,13 +160,6 @@ impl Surveyor<'_> {
         let column = Column::new(Some(self.name.clone()), name.as_str());
         Expr::Column(column)
     }
-}
-
-/// A dimension, or one of its roll-ups in time, that a table is told apart by.
-#[derive(Debug, Clone, Copy)]
-struct Key<'a> {
-    of: &'a Dimension,
-    roll_up: Option<&'a RollUp>,
 }
 
 /// Each dimension alone and by its roll-ups in time, each two, and all of them.

@@ -9,14 +9,14 @@ use guildhall_keys::{KeyName, Recipient, seal};
 use guildhall_model::{DatasetName, Digest, Timestamp};
 use guildhall_proto::authority::v1::{
     DebitRequest, LendForCheckRequest, LendForCheckResponse, LendKeysRequest, LendKeysResponse,
-    LentKey, LentKeys,
+    LendToPrepareRequest, LendToPrepareResponse, LentKey, LentKeys,
 };
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_store::Recorded;
 use prost::Message;
 use std::collections::BTreeMap;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 
 /// An authority in this process, which does as it is told.
 pub(crate) struct FakeAuthority {
@@ -30,6 +30,8 @@ pub(crate) struct FakeAuthority {
     pub(crate) budget: AtomicU64,
     pub(crate) away: AtomicBool,
     pub(crate) forget_next: AtomicBool,
+    /// When loans to prepare with end.
+    pub(crate) lends_until: AtomicI64,
 }
 
 impl std::fmt::Debug for FakeAuthority {
@@ -50,6 +52,7 @@ impl FakeAuthority {
             budget: AtomicU64::new(u64::MAX),
             away: AtomicBool::new(false),
             forget_next: AtomicBool::new(false),
+            lends_until: AtomicI64::new(i64::MAX),
         }
     }
 
@@ -188,6 +191,24 @@ impl Authority for FakeAuthority {
             sealed: lent.sealed,
             expires_us: lent.expires_us,
             grant: "g-check".to_owned(),
+        })
+    }
+
+    async fn lend_to_prepare(
+        &self,
+        request: LendToPrepareRequest,
+    ) -> Result<LendToPrepareResponse, AuthorityError> {
+        let lent = self
+            .lend_keys(LendKeysRequest {
+                ephemeral_recipient: request.ephemeral_recipient,
+                keys: request.keys,
+                ..LendKeysRequest::default()
+            })
+            .await?;
+        Ok(LendToPrepareResponse {
+            sealed: lent.sealed,
+            expires_us: self.lends_until.load(Ordering::SeqCst),
+            grant: "g-prepare".to_owned(),
         })
     }
 

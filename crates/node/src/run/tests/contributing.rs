@@ -12,6 +12,7 @@ use guildhall_model::OutputClass;
 use guildhall_proto::node::v1::contribution::Kind;
 use guildhall_proto::node::v1::{ArrowMessage, RunRequest, Terms};
 use prost::Message as _;
+use std::collections::BTreeMap;
 use tonic::{Code, Status};
 
 const ROOM: &str = "spiffe://northmoor/council/clean-room/main";
@@ -105,6 +106,41 @@ async fn a_clean_room_is_given_terms_and_every_table_and_told_that_this_is_all()
         .flatten()
         .collect();
     assert!(!bytes.windows(3).any(|w| w == b"K11"));
+}
+
+/// Every table that a clean room is given for `sql`, by its levels, its rows as text in order.
+async fn cells_of(node: &TestNode, sql: &str) -> BTreeMap<Vec<u32>, Vec<String>> {
+    let kinds = given(node, ROOM, leave(node, sql, |_| {}).await).await;
+    let (mut tables, mut schema) = (BTreeMap::new(), None);
+    for kind in kinds.unwrap() {
+        let Kind::Table(part) = kind else { continue };
+        let message: &ArrowMessage = part.message.as_ref().unwrap();
+        match decode_schema(message) {
+            Ok(of) => schema = Some(of),
+            Err(_) => {
+                let batch = decode_batch(schema.as_ref().unwrap(), message).unwrap();
+                let text = crate::testing::table(&batch);
+                let mut rows: Vec<String> = text.lines().map(str::to_owned).collect();
+                rows.sort();
+                tables.insert(part.levels, rows);
+            }
+        }
+    }
+    tables
+}
+
+#[tokio::test]
+async fn a_part_is_the_same_from_tables_that_were_prepared() {
+    let mut node = shared().await;
+    let sql = "SELECT date_trunc('month', started) AS m, count(*) AS n FROM northmoor.parking.sessions GROUP BY 1";
+    let alone = cells_of(&node, sql).await;
+    assert!(node.runner.patterns.made_for_questions() == 1 && alone.len() == 2);
+    node.runner.patterns = Default::default();
+    let name = "sessions".parse().unwrap();
+    let served = node.runner.products.serve(&name, 2).await.unwrap();
+    node.runner.prepare(&served, 1 << 26).await.unwrap();
+    assert_eq!(cells_of(&node, sql).await, alone);
+    assert_eq!(node.runner.patterns.made_for_questions(), 0);
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@ mod contributing;
 mod leave;
 mod linking;
 mod pacing;
+mod preparing;
 mod rows;
 mod stopping;
 mod versions;
