@@ -17,6 +17,7 @@ use guildhall_proto::node::v1::RunRequest;
 use guildhall_proto::node::v1::contributor_server::{self, ContributorServer};
 use guildhall_proto::node::v1::node_server::{self, NodeServer};
 use guildhall_telemetry::{error_chain, spawn};
+use guildhall_workers::Fleet;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -128,6 +129,17 @@ impl Node {
         })
     }
 
+    /// The workers that the configuration pins, if any.
+    fn fleet(&self) -> Result<Option<Fleet>, NodeError> {
+        if self.config.workers.is_empty() {
+            return Ok(None);
+        }
+        let fleet = Fleet::new(&self.config.workers, &self.dialer, Arc::clone(&self.signer));
+        fleet
+            .map(Some)
+            .map_err(|source| NodeError::Workers { source })
+    }
+
     fn runner(self) -> Result<Runner, NodeError> {
         let policy = match &self.config.policy {
             None => DEFAULT_DEPARTMENT_POLICY.to_owned(),
@@ -139,6 +151,11 @@ impl Node {
             }
         };
         let limits = self.config.limits.clone();
+        let mut engine = Engine::new(&limits).map_err(|source| NodeError::Engine { source })?;
+        let fleet = self.fleet()?;
+        if fleet.is_some() {
+            engine = engine.for_workers();
+        }
         let datasets = Arc::new(self.datasets());
         Ok(Runner {
             door: Door::new(
@@ -151,7 +168,8 @@ impl Node {
             patterns: Patterns::default(),
             policies: Policies::department(&policy)
                 .map_err(|source| NodeError::Policy { source })?,
-            engine: Engine::new(&limits).map_err(|source| NodeError::Engine { source })?,
+            engine,
+            fleet,
             authority: self.authority,
             log: self.log,
             clock: self.clock,

@@ -24,6 +24,9 @@ pub(crate) struct Channels {
     /// The only ones to dial; any of the department for a worker, which is told by its node.
     pinned: Option<Arc<BTreeSet<Url>>>,
     known: Arc<Mutex<HashMap<Url, Channel>>>,
+    /// What is sent to the engine's service at workers, for tests to search.
+    #[cfg(test)]
+    pub(crate) tap: crate::tests::Tap,
 }
 
 impl Channels {
@@ -34,6 +37,8 @@ impl Channels {
             dialer: dialer.clone(),
             pinned: None,
             known: Arc::default(),
+            #[cfg(test)]
+            tap: Default::default(),
         }
     }
 
@@ -75,6 +80,8 @@ impl ChannelResolver for Channels {
         url: &Url,
     ) -> Result<Box<dyn WorkerChannel>, DataFusionError> {
         let channel = self.to(url)?;
+        #[cfg(test)]
+        let channel = self.tap.on(channel);
         Ok(create_worker_client(BoxCloneSyncChannel::new(channel)))
     }
 }

@@ -90,7 +90,11 @@ impl PhysicalExtensionCodec for ShareCodec {
         let template: &DataSourceExec = template.downcast_ref().ok_or_else(malformed)?;
         let share = from_wire(message.clone()).ok_or_else(malformed)?;
         let held = context.session_config().get_extension::<Held>();
-        Ok(Arc::new(ShareExec::new(share, Arc::new(template.clone()), held)))
+        Ok(Arc::new(ShareExec::new(
+            share,
+            Arc::new(template.clone()),
+            held,
+        )))
     }
 }
 
@@ -133,6 +137,10 @@ fn from_wire(message: ShareMessage) -> Option<Share> {
             digest: Digest::from_bytes(&message.digest)?,
         },
         columns: columns.collect::<Option<_>>()?,
-        pieces: message.partitions.into_iter().map(pieces).collect::<Option<_>>()?,
+        pieces: message
+            .partitions
+            .into_iter()
+            .map(pieces)
+            .collect::<Option<_>>()?,
     })
 }

@@ -22,7 +22,11 @@ pub(crate) const GRANT: HeaderName = HeaderName::from_static("x-guildhall-grant"
 
 /// The peer and the grant of a plan.
 pub(crate) fn plan_of(headers: &HeaderMap) -> Option<(PeerId, guildhall_model::GrantId)> {
-    let text = |name| headers.get(name).and_then(|v: &HeaderValue| v.to_str().ok());
+    let text = |name| {
+        headers
+            .get(name)
+            .and_then(|v: &HeaderValue| v.to_str().ok())
+    };
     Some((text(PEER)?.parse().ok()?, text(GRANT)?.parse().ok()?))
 }
 

@@ -17,9 +17,9 @@ use datafusion_distributed::{
     DistributedLeafExec, ScaleUpLeafNodeEvent, ScaleUpLeafNodeEventResponse,
     SessionStateBuilderExt as _, WorkerResolver,
 };
+use futures::StreamExt as _;
 use futures::future::join_all;
 use futures::stream::{BoxStream, SelectAll};
-use futures::StreamExt as _;
 use guildhall_grant::{Assignment, SigningKey, VerifiedGrant, envelope};
 use guildhall_identity::Dialer;
 use guildhall_model::{ColumnName, PeerId};
@@ -119,7 +119,8 @@ impl Fleet {
         let node = dialer.identity().peer();
         let mut workers = BTreeMap::new();
         for (name, at) in pinned {
-            let worker = address::url(name, at).and_then(|url| Some((address::peer(&url, &node)?, url)));
+            let worker =
+                address::url(name, at).and_then(|url| Some((address::peer(&url, &node)?, url)));
             let (peer, url) = worker.ok_or_else(|| FleetError::Address {
                 name: name.to_string(),
             })?;
@@ -150,7 +151,10 @@ impl Fleet {
     ) -> Result<SendableRecordBatchStream, FleetError> {
         let failed = |source| FleetError::Plan { source };
         let all: Vec<Url> = self.workers.keys().cloned().collect();
-        let mut dealt = self.deal(state, plan, question, all).await.map_err(failed)?;
+        let mut dealt = self
+            .deal(state, plan, question, all)
+            .await
+            .map_err(failed)?;
         if !dealt.is_for_workers() {
             return execute_stream(dealt.plan, dealt.state.task_ctx()).map_err(failed);
         }
@@ -163,6 +167,12 @@ impl Fleet {
         }
         let rows = execute_stream(dealt.plan, dealt.state.task_ctx()).map_err(failed)?;
         Ok(watched(rows, holds))
+    }
+
+    /// What is sent to workers' engines.
+    #[cfg(test)]
+    pub(crate) fn tap(&self) -> &crate::tests::Tap {
+        &self.channels.tap
     }
 
     /// The plan, dealt over `workers`, and what to run it in.
@@ -313,7 +323,9 @@ fn dealt(event: ScaleUpLeafNodeEvent<'_>) -> Option<EngineResult<ScaleUpLeafNode
     let scan = SealedScan::of(event.plan.as_ref())?;
     let tasks = event.task_count.max(1);
     let leaf = ShareExec::deal(event.plan.as_ref(), &scan, tasks).and_then(|shares| {
-        let shares = shares.into_iter().map(|s| Arc::new(s) as Arc<dyn ExecutionPlan>);
+        let shares = shares
+            .into_iter()
+            .map(|s| Arc::new(s) as Arc<dyn ExecutionPlan>);
         DistributedLeafExec::try_new(Arc::clone(event.plan), shares)
     });
     Some(leaf.map(|leaf| ScaleUpLeafNodeEventResponse::new(Arc::new(leaf))))

@@ -30,6 +30,8 @@ mod serve;
 mod service;
 mod session;
 mod share;
+#[cfg(test)]
+mod tests;
 
 pub use config::{AuthorityAddress, ConfigError, Limits, Pinned, WorkerConfig, misplaced};
 pub use fleet::{Fleet, FleetError, Question, Reading, WorkerLost};

@@ -7,6 +7,7 @@ use crate::hold::Holds;
 use crate::service::{Lender, Service};
 use crate::session::{Sessions, runtime};
 use datafusion::error::DataFusionError;
+use datafusion::execution::runtime_env::RuntimeEnv;
 use datafusion_distributed::Worker;
 use guildhall_client::{AuthorityClient, ClientError, Upkeep, keep_up};
 use guildhall_identity::{
@@ -84,6 +85,7 @@ pub enum StartError {
 pub struct Running {
     server: guildhall_identity::Running,
     holds: Arc<Holds>,
+    runtime: Arc<RuntimeEnv>,
     background: DropGuard,
 }
 
@@ -98,6 +100,12 @@ impl Running {
     #[must_use]
     pub fn holding(&self) -> watch::Receiver<usize> {
         self.holds.count()
+    }
+
+    /// Bytes that its work has set aside.
+    #[must_use]
+    pub fn reserved(&self) -> usize {
+        self.runtime.memory_pool.reserved()
     }
 
     /// Waits until it has ended, for whatever reason.
@@ -185,7 +193,7 @@ impl Parts {
             channels: Channels::of_worker(&self.dialer),
             runtime: Arc::clone(&runtime),
         };
-        let engine = Worker::from_session_builder(sessions).with_runtime_env(runtime);
+        let engine = Worker::from_session_builder(sessions).with_runtime_env(Arc::clone(&runtime));
         let service = WorkerServer::new(Service {
             own: own.clone(),
             trust: trust.clone(),
@@ -208,6 +216,7 @@ impl Parts {
         Ok(Running {
             server,
             holds,
+            runtime,
             background: shutdown.drop_guard(),
         })
     }

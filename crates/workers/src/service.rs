@@ -6,7 +6,9 @@ use async_trait::async_trait;
 use futures::StreamExt as _;
 use futures::stream::BoxStream;
 use guildhall_client::{AuthorityClient, ClientError};
-use guildhall_grant::{Assignment, EnvelopeError, GrantCheck, GrantError, VerifiedGrant, VerifyingKey, envelope};
+use guildhall_grant::{
+    Assignment, EnvelopeError, GrantCheck, GrantError, VerifiedGrant, VerifyingKey, envelope,
+};
 use guildhall_identity::{TrustStore, require_peer};
 use guildhall_keys::KeyName;
 use guildhall_model::{ColumnName, Digest, FragmentDigest, PeerId, SharedClock};
@@ -129,7 +131,9 @@ impl Service {
             keys,
             assignment: request.assignment,
         });
-        let lent = lent.await.map_err(|source| HoldError::Authority { source })?;
+        let lent = lent
+            .await
+            .map_err(|source| HoldError::Authority { source })?;
         let keys = loan.opened(&lent.sealed);
         let keys = keys.map_err(|source| HoldError::Loan { source })?;
         Ok((grant, Held::new(datasets, keys)))
@@ -214,9 +218,8 @@ impl worker_server::Worker for Service {
     ) -> Result<Response<Self::HoldStream>, Status> {
         let node = require_peer(&request)?;
         let held = self.held(&node, request.into_inner()).await;
-        let put = held.and_then(|(grant, held)| {
-            Ok(self.holds.put(node.clone(), grant.id.clone(), held)?)
-        });
+        let put = held
+            .and_then(|(grant, held)| Ok(self.holds.put(node.clone(), grant.id.clone(), held)?));
         let holding = put.map_err(|error| {
             tracing::warn!(%node, error = error_chain(&error), "no keys are held");
             error.status()
@@ -229,6 +232,8 @@ impl worker_server::Worker for Service {
             Err(Status::deadline_exceeded("keys are held no longer"))
         };
         let held = futures::stream::once(async { Ok(Holding {}) });
-        Ok(Response::new(held.chain(futures::stream::once(end)).boxed()))
+        Ok(Response::new(
+            held.chain(futures::stream::once(end)).boxed(),
+        ))
     }
 }

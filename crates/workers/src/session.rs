@@ -70,11 +70,7 @@ pub(crate) fn runtime(memory_mib: usize) -> Result<Arc<RuntimeEnv>> {
 struct NoStores;
 
 impl ObjectStoreRegistry for NoStores {
-    fn register_store(
-        &self,
-        _: &Url,
-        _: Arc<dyn ObjectStore>,
-    ) -> Option<Arc<dyn ObjectStore>> {
+    fn register_store(&self, _: &Url, _: Arc<dyn ObjectStore>) -> Option<Arc<dyn ObjectStore>> {
         None
     }
 

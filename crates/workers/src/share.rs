@@ -42,13 +42,24 @@ pub(crate) struct ShareExec {
 
 impl ShareExec {
     /// Deals `plan`, a scan of a sealed table, over `tasks` tasks of so many partitions each.
-    pub(crate) fn deal(plan: &dyn ExecutionPlan, scan: &SealedScan, tasks: usize) -> Result<Vec<Self>> {
+    pub(crate) fn deal(
+        plan: &dyn ExecutionPlan,
+        scan: &SealedScan,
+        tasks: usize,
+    ) -> Result<Vec<Self>> {
         let partitions = plan.properties().partitioning.partition_count().max(1);
         let template = template(plan)?;
         let mut dealt = vec![vec![vec![]; partitions]; tasks];
-        for (at, share) in scan.deal(tasks.saturating_mul(partitions)).into_iter().enumerate() {
+        for (at, share) in scan
+            .deal(tasks.saturating_mul(partitions))
+            .into_iter()
+            .enumerate()
+        {
             // Task by task, so that few pieces go to many tasks.
-            if let Some(place) = dealt.get_mut(at % tasks).and_then(|t| t.get_mut(at / tasks)) {
+            if let Some(place) = dealt
+                .get_mut(at % tasks)
+                .and_then(|t| t.get_mut(at / tasks))
+            {
                 *place = share;
             }
         }
@@ -64,7 +75,11 @@ impl ShareExec {
         Ok(dealt.into_iter().map(of).collect())
     }
 
-    pub(crate) fn new(share: Share, template: Arc<DataSourceExec>, held: Option<Arc<Held>>) -> Self {
+    pub(crate) fn new(
+        share: Share,
+        template: Arc<DataSourceExec>,
+        held: Option<Arc<Held>>,
+    ) -> Self {
         let bare = template.properties().as_ref().clone();
         let partitions = Partitioning::UnknownPartitioning(share.pieces.len());
         Self {
@@ -88,12 +103,19 @@ impl ShareExec {
     async fn open(&self) -> Result<Arc<dyn ExecutionPlan>> {
         let open = async || {
             let Some(held) = &self.held else {
-                return internal_err!("a share is carried out by a worker, not where it is planned");
+                return internal_err!(
+                    "a share is carried out by a worker, not where it is planned"
+                );
             };
             let Some((dataset, keys)) = held.reading(&self.share) else {
-                return exec_err!("no keys are held for this share of `{}`", self.share.dataset);
+                return exec_err!(
+                    "no keys are held for this share of `{}`",
+                    self.share.dataset
+                );
             };
-            let Share { columns, pieces, .. } = &self.share;
+            let Share {
+                columns, pieces, ..
+            } = &self.share;
             carry_out(self.template.as_ref(), &dataset, columns, &keys, pieces).await
         };
         self.opened.get_or_try_init(open).await.cloned()
@@ -113,8 +135,14 @@ impl fmt::Debug for ShareExec {
 impl DisplayAs for ShareExec {
     fn fmt_as(&self, _: DisplayFormatType, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pieces: usize = self.share.pieces.iter().map(Vec::len).sum();
-        let Share { dataset, recorded, .. } = &self.share;
-        write!(f, "ShareExec: {dataset} version {}, {pieces} pieces", recorded.version)
+        let Share {
+            dataset, recorded, ..
+        } = &self.share;
+        write!(
+            f,
+            "ShareExec: {dataset} version {}, {pieces} pieces",
+            recorded.version
+        )
     }
 }
 

@@ -3,7 +3,7 @@
 use super::department::{Report, bring_up, invite, is_enrolled};
 use super::file::{CityFile, CouncilEntry};
 use super::ready::{ClientFiles, Ready, ReadyAccount};
-use super::{City, HeldPort, NodeKey, Role, accounts};
+use super::{City, HeldPort, NodeKey, Role, accounts, workers};
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use guildhall_authority::{Account, Admin, AdminError, AuthorityConfig, InitOptions};
@@ -32,6 +32,8 @@ pub struct CityOptions {
     pub gateway_limits: guildhall_gateway::Limits,
     /// Limits of each node.
     pub node_limits: guildhall_node::Limits,
+    /// How many workers each department has; none unless said.
+    pub workers: usize,
     /// Told as each step begins.
     pub report: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -47,6 +49,7 @@ impl CityOptions {
             clock: Arc::new(guildhall_model::SystemClock),
             gateway_limits: guildhall_gateway::Limits::default(),
             node_limits: guildhall_node::Limits::default(),
+            workers: 0,
             report: Arc::new(|_| {}),
         }
     }
@@ -101,18 +104,24 @@ pub async fn boot(options: CityOptions) -> Result<City> {
     let address = |council: &CouncilName| authorities[council].config.listen;
 
     let mut starting = Vec::new();
+    let mut all_workers = BTreeMap::new();
+    let mut worker_ports = Vec::new();
     for council in &file.councils {
         for department in &council.departments {
             let key: NodeKey = (council.name.clone(), department.name.clone());
             let policy = department.policy.as_ref().map(|p| file.folder.join(p));
-            let config = node_config(
+            let mut config = node_config(
                 &key,
                 hold()?,
                 policy,
                 address(&council.name),
                 &data,
                 &options,
-            );
+            )?;
+            let folder = authority_folder(&data, &council.name);
+            let (count, clock) = (options.workers, &options.clock);
+            let of = workers::add(&mut config, count, &folder, clock, &mut worker_ports).await?;
+            all_workers.insert(key.clone(), of);
             starting.push(start_department(key, config, &file, &data, &options));
         }
     }
@@ -133,9 +142,11 @@ pub async fn boot(options: CityOptions) -> Result<City> {
     )
     .await?;
     let ready = ready(&file, passwords, &data, &gateway, &options, &address).await?;
+    held.extend(worker_ports);
     Ok(City {
         authorities,
         nodes,
+        workers: all_workers,
         clean_room,
         gateway,
         clock: options.clock,
@@ -282,17 +293,17 @@ fn node_config(
             address: authority.to_string(),
         },
         limits: options.node_limits.clone(),
+        workers: guildhall_node::Pinned::new(),
     })
 }
 
 async fn start_department(
     key: NodeKey,
-    config: Result<NodeConfig>,
+    config: NodeConfig,
     file: &CityFile,
     data: &Path,
     options: &CityOptions,
 ) -> Result<(NodeKey, Role<NodeConfig, RunningNode>)> {
-    let config = config?;
     let (council, department) = &key;
     let report: Report<'_> = options.report.as_ref();
     let running = bring_up(
