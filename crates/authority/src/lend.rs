@@ -12,23 +12,22 @@
 //! assignment that the node signed: once, the same keys at most, sealed to the worker's own recipient. Every such loan is
 //! on record with the worker that has it.
 
+use crate::assigned;
 use crate::db::{Db, DbError};
 use crate::log;
 use crate::presented;
 use crate::publish;
 use crate::refusal::Refusal;
-use crate::register;
 use crate::state::State;
 use guildhall_audit::{Decision, Entry, Event, KeySeen, Reason};
 use guildhall_grant::product::DatasetColumn;
-use guildhall_grant::{Assignment, CLOCK_SKEW, VerifiedGrant, envelope};
+use guildhall_grant::{CLOCK_SKEW, VerifiedGrant};
 use guildhall_keyring::{DatasetIdentity, RootIdentity};
 use guildhall_keys::{KeyName, Recipient};
 use guildhall_model::{
     DatasetName, DepartmentName, Digest, FragmentDigest, PeerId, Role, Timestamp,
 };
 use guildhall_proto::authority::v1 as wire;
-use guildhall_proto::envelope::v1::Envelope;
 use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Transaction, params};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -237,7 +236,7 @@ impl State {
         entry.node = assignment.as_ref().map(|a| a.node.clone());
         let grant = self.verify_again(node, request.grant.as_ref(), &wanted.fragment, now)?;
         if assignment.as_ref().is_some_and(|a| a.grant != grant.id) {
-            return Err(not_assigned("it is under another grant"));
+            return Err(assigned::refused("it is under another grant"));
         }
         entry.grant = Some(grant.id.clone());
         entry.principal = Some(grant.principal.clone());
@@ -270,34 +269,6 @@ impl State {
             })
             .await?;
         Ok(wire::LendKeysResponse { sealed, expires_us })
-    }
-
-    /// What a worker is assigned to, in the words of the node that it works for; a node needs none.
-    ///
-    /// The signature comes first, by the key that the node enrolled with; whose worker it is stands in its certificate.
-    fn assignment(
-        &self,
-        borrower: &PeerId,
-        envelope: Option<&Envelope>,
-    ) -> Result<Option<Assignment>, Refusal> {
-        if borrower.role != Role::Worker {
-            return Ok(None);
-        }
-        let envelope = envelope.ok_or_else(|| Refusal::invalid("assignment", "is missing"))?;
-        // Believed no further than to find the key that has to have signed it.
-        let said: Assignment = envelope::read_unverified(envelope)
-            .map_err(|e| Refusal::invalid("assignment", guildhall_telemetry::error_chain(&e)))?;
-        let signer = self.db.read(|c| register::signing_key(c, &said.node))?;
-        let signers: Vec<_> = signer.into_iter().collect();
-        let said: Assignment = envelope::verify(envelope, &signers)
-            .map_err(|_| not_assigned("its node did not sign it"))?;
-        if said.worker != *borrower {
-            return Err(not_assigned("it is another worker's"));
-        }
-        if !said.stays_inside() || borrower.council != *self.council() {
-            return Err(not_assigned("its node is of another department"));
-        }
-        Ok(Some(said))
     }
 
     /// Refuses any key that the grant's columns do not need, by the products as they are
@@ -415,10 +386,6 @@ impl Loan {
     fn is_asked_again(&self, request: Digest, now: Timestamp) -> bool {
         self.request == request && now < self.lent.after(AGAIN)
     }
-}
-
-fn not_assigned(why: &str) -> Refusal {
-    Refusal::Grant(format!("the assignment does not hold: {why}"))
 }
 
 /// Under which a loan is kept: the worker that has it, or nothing for the node itself.

@@ -58,7 +58,7 @@ pub struct NodeConfig {
     /// What one node may use.
     #[serde(default)]
     pub limits: Limits,
-    /// The department's workers that share this node's work, by name, and where each answers; none by default.
+    /// The department's workers that share this node's work; none by default.
     #[serde(default)]
     pub workers: guildhall_workers::Pinned,
 }
@@ -167,10 +167,7 @@ impl NodeConfig {
         if seconds == 0 {
             return Err("`limits.seconds` is 0".to_owned());
         }
-        if let Some(name) = guildhall_workers::misplaced(&self.workers) {
-            return Err(format!("`workers.{name}` is not of the form `host:port`"));
-        }
-        Ok(())
+        self.workers.check()
     }
 
     /// Who this node is.
@@ -259,10 +256,10 @@ mod tests {
 
     #[test]
     fn workers_are_pinned_by_name_and_one_without_an_address_is_named() {
-        let config = parse(&format!("{TEXT}[workers]\nw1 = \"w1.example:7444\"\n")).unwrap();
-        assert_eq!(config.workers.len(), 1);
-        let error = parse(&format!("{TEXT}[workers]\nw1 = \"w1.example\"\n")).unwrap_err();
-        let form = "node.toml: `workers.w1` is not of the form `host:port`";
+        let config = parse(&format!("{TEXT}[workers.at]\nw1 = \"w1.example:7444\"\n")).unwrap();
+        assert_eq!(config.workers.at.len(), 1);
+        let error = parse(&format!("{TEXT}[workers.at]\nw1 = \"w1.example\"\n")).unwrap_err();
+        let form = "node.toml: `workers.at.w1` is not of the form `host:port`";
         assert_eq!(error, form);
     }
 

@@ -131,7 +131,7 @@ impl Node {
 
     /// The workers that the configuration pins, if any.
     fn fleet(&self) -> Result<Option<Fleet>, NodeError> {
-        if self.config.workers.is_empty() {
+        if self.config.workers.at.is_empty() {
             return Ok(None);
         }
         let fleet = Fleet::new(&self.config.workers, &self.dialer, Arc::clone(&self.signer));

@@ -65,6 +65,13 @@ impl SealedScan {
         parts.map(|p| p.row_group_rows.len()).sum()
     }
 
+    /// How many rows there are.
+    #[must_use]
+    pub fn rows(&self) -> u64 {
+        let parts = self.dataset.manifest().parts.iter();
+        parts.flat_map(|p| &p.row_group_rows).sum()
+    }
+
     /// All of it in at most so many shares of about the same number of rows.
     #[must_use]
     pub fn deal(&self, shares: usize) -> Vec<Vec<Piece>> {
@@ -269,7 +276,7 @@ mod tests {
     async fn shares_together_are_the_whole_scan() {
         let (_department, shared) = shared().await;
         let scan = SealedScan::of(shared.plan.as_ref()).unwrap();
-        assert_eq!(scan.row_groups(), 3);
+        assert_eq!((scan.row_groups(), scan.rows()), (3, 300));
         assert!(!scan.columns().contains(&"holder".parse().unwrap()));
         let shares = scan.deal(2);
         assert_eq!(shares.len(), 2);

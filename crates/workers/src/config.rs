@@ -6,11 +6,47 @@ use serde::Deserialize;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-/// A node's workers: by name, the `host:port` where each answers.
-///
-/// Who answers there must prove to be `spiffe://<council>/<department>/worker/<name>` of the node's own council and
-/// department.
-pub type Pinned = BTreeMap<RoleName, String>;
+/// A node's workers, and what is dealt over them: `[workers]` of node.toml.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Pinned {
+    /// The fewest rows of a dataset that are worth a worker's share; what has no more of them stays at the node.
+    pub rows_each: u64,
+    /// By name, the `host:port` where each answers.
+    ///
+    /// Who answers there must prove to be `spiffe://<council>/<department>/worker/<name>` of the node's own council
+    /// and department.
+    pub at: BTreeMap<RoleName, String>,
+}
+
+impl Default for Pinned {
+    /// None; and a row group, as imports write them, is worth a share.
+    fn default() -> Self {
+        Self {
+            rows_each: 262_144,
+            at: BTreeMap::new(),
+        }
+    }
+}
+
+impl Pinned {
+    /// What is the matter with it, and with which field.
+    ///
+    /// # Errors
+    /// If an address is none, or a share is of no rows.
+    pub fn check(&self) -> Result<(), String> {
+        if self.rows_each == 0 {
+            return Err("`workers.rows_each` is 0".to_owned());
+        }
+        let wrong = self.at.iter().find(|(n, a)| address::url(n, a).is_none());
+        match wrong {
+            Some((name, _)) => Err(format!(
+                "`workers.at.{name}` is not of the form `host:port`"
+            )),
+            None => Ok(()),
+        }
+    }
+}
 
 /// Why a configuration cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -165,13 +201,6 @@ impl WorkerConfig {
     }
 }
 
-/// The first of `pinned` whose address is none, for who reads a node's configuration.
-#[must_use]
-pub fn misplaced(pinned: &Pinned) -> Option<&RoleName> {
-    let wrong = pinned.iter().find(|(n, a)| address::url(n, a).is_none());
-    wrong.map(|(name, _)| name)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -215,8 +244,17 @@ mod tests {
 
     #[test]
     fn a_pinned_worker_without_an_address_is_named() {
-        let pinned = |address: &str| Pinned::from([("w1".parse().unwrap(), address.to_owned())]);
-        assert!(misplaced(&pinned("w1.example:7444")).is_none());
-        assert_eq!(misplaced(&pinned("w1.example")).unwrap().as_str(), "w1");
+        let pinned = |address: &str| Pinned {
+            at: BTreeMap::from([("w1".parse().unwrap(), address.to_owned())]),
+            ..Pinned::default()
+        };
+        assert_eq!(pinned("w1.example:7444").check(), Ok(()));
+        let wrong = pinned("w1.example").check().unwrap_err();
+        assert_eq!(wrong, "`workers.at.w1` is not of the form `host:port`");
+        let nothing = Pinned {
+            rows_each: 0,
+            ..Pinned::default()
+        };
+        assert_eq!(nothing.check().unwrap_err(), "`workers.rows_each` is 0");
     }
 }

@@ -101,6 +101,7 @@ pub struct Question<'a> {
 pub struct Fleet {
     node: PeerId,
     signer: Arc<SigningKey>,
+    rows_each: u64,
     workers: BTreeMap<Url, PeerId>,
     channels: Channels,
 }
@@ -118,7 +119,7 @@ impl Fleet {
     ) -> Result<Self, FleetError> {
         let node = dialer.identity().peer();
         let mut workers = BTreeMap::new();
-        for (name, at) in pinned {
+        for (name, at) in &pinned.at {
             let worker =
                 address::url(name, at).and_then(|url| Some((address::peer(&url, &node)?, url)));
             let (peer, url) = worker.ok_or_else(|| FleetError::Address {
@@ -130,6 +131,7 @@ impl Fleet {
         Ok(Self {
             node,
             signer,
+            rows_each: pinned.rows_each,
             workers,
             channels,
         })
@@ -176,7 +178,7 @@ impl Fleet {
     }
 
     /// The plan, dealt over `workers`, and what to run it in.
-    async fn deal(
+    pub(crate) async fn deal(
         &self,
         state: &SessionState,
         plan: &LogicalPlan,
@@ -186,12 +188,14 @@ impl Fleet {
         let mut headers = HeaderMap::new();
         let grant = HeaderValue::from_str(question.grant.id.as_str());
         headers.insert(GRANT, grant.map_err(|e| config_datafusion_err!("{e}"))?);
+        let rows_each = self.rows_each;
+        let wanted = move |event: DesiredTaskCountEvent<'_>| tasks_wanted(&event, rows_each);
         let state = SessionStateBuilder::new_from_existing(state.clone())
             .with_distributed_planner()
             .with_distributed_worker_resolver(Workers(workers))
             .with_distributed_channel_resolver(self.channels.clone())
             .with_distributed_user_codec(ShareCodec)
-            .with_distributed_desired_task_count_handler(tasks_wanted)
+            .with_distributed_desired_task_count_handler(wanted)
             .with_distributed_scale_up_leaf_node_handler(dealt)
             .with_distributed_passthrough_headers(headers)?
             // What operators counted tells of rows: it stays where it was counted.
@@ -289,13 +293,13 @@ fn is_away(status: &Status) -> bool {
         || matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded)
 }
 
-struct Dealt {
+pub(crate) struct Dealt {
     plan: Arc<dyn ExecutionPlan>,
-    state: SessionState,
+    pub(crate) state: SessionState,
 }
 
 impl Dealt {
-    fn is_for_workers(&self) -> bool {
+    pub(crate) fn is_for_workers(&self) -> bool {
         self.plan.is::<DistributedExec>()
     }
 }
@@ -309,13 +313,15 @@ impl WorkerResolver for Workers {
     }
 }
 
-/// As many tasks as a scan has row groups; the engine takes no more than there are workers.
+/// As many tasks as a scan has shares of so many rows; the engine takes no more than there are workers.
 fn tasks_wanted(
-    event: DesiredTaskCountEvent<'_>,
+    event: &DesiredTaskCountEvent<'_>,
+    rows_each: u64,
 ) -> Option<EngineResult<DesiredTaskCountEventResponse>> {
     let scan = SealedScan::of(event.plan.as_ref())?;
-    let wanted = DesiredTaskCountEventResponse::desired(scan.row_groups().max(1));
-    Some(Ok(wanted))
+    let worth = usize::try_from(scan.rows() / rows_each.max(1)).unwrap_or(usize::MAX);
+    let wanted = worth.clamp(1, scan.row_groups().max(1));
+    Some(Ok(DesiredTaskCountEventResponse::desired(wanted)))
 }
 
 /// A scan, dealt over tasks. Where the plan stays at the node it is the scan that it was.

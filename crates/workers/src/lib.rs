@@ -33,6 +33,6 @@ mod share;
 #[cfg(test)]
 mod tests;
 
-pub use config::{AuthorityAddress, ConfigError, Limits, Pinned, WorkerConfig, misplaced};
+pub use config::{AuthorityAddress, ConfigError, Limits, Pinned, WorkerConfig};
 pub use fleet::{Fleet, FleetError, Question, Reading, WorkerLost};
 pub use serve::{Running, StartError, start};

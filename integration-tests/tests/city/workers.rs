@@ -148,6 +148,7 @@ async fn start(folder: &Path) -> (City, SessionContext) {
     }
     let options = CityOptions {
         workers: WORKERS,
+        rows_each: 1,
         ..CityOptions::new(&described_city, &folder.join("data"))
     };
     let city = boot(options).await.unwrap();

@@ -34,6 +34,8 @@ pub struct CityOptions {
     pub node_limits: guildhall_node::Limits,
     /// How many workers each department has; none unless said.
     pub workers: usize,
+    /// How many rows are worth a worker's share.
+    pub rows_each: u64,
     /// Told as each step begins.
     pub report: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -50,6 +52,7 @@ impl CityOptions {
             gateway_limits: guildhall_gateway::Limits::default(),
             node_limits: guildhall_node::Limits::default(),
             workers: 0,
+            rows_each: guildhall_node::Pinned::default().rows_each,
             report: Arc::new(|_| {}),
         }
     }
@@ -293,7 +296,10 @@ fn node_config(
             address: authority.to_string(),
         },
         limits: options.node_limits.clone(),
-        workers: guildhall_node::Pinned::new(),
+        workers: guildhall_node::Pinned {
+            rows_each: options.rows_each,
+            ..guildhall_node::Pinned::default()
+        },
     })
 }
 

@@ -139,7 +139,7 @@ impl City {
             .map(|w| (w.config.name.clone(), w.config.listen.clone()));
         let pinned = pinned.collect();
         if let Some(role) = self.nodes.get_mut(key) {
-            role.config.workers = pinned;
+            role.config.workers.at = pinned;
         }
         self.start_node(key).await
     }

@@ -27,6 +27,7 @@ pub(super) async fn add(
         let config = config(node, &name, port.address()?.to_string())?;
         held.push(port);
         node.workers
+            .at
             .insert(config.name.clone(), config.listen.clone());
         if !is_enrolled(&config.identity, clock) {
             let code = invite(authority, &config.peer(), clock)?;

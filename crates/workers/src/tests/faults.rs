@@ -92,6 +92,45 @@ async fn a_question_that_is_dropped_leaves_no_key_and_no_work_at_any_worker() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_table_too_small_to_share_stays_at_the_node() {
+    let (department, session) = department().await;
+    let running = department.workers.iter();
+    let pinned = running.map(|w| (w.name.as_str(), w.address()));
+    let fleet = department.fleet_with(1_000_000, pinned);
+    let answer = department.start(&fleet, &session, SHORT).await.unwrap();
+    assert_eq!(rows(answer).await, 3);
+    assert!(department.loans().values().all(|n| *n == 0));
+}
+
+#[tokio::test]
+async fn what_operators_count_is_not_collected() {
+    let (department, (context, readings)) = department().await;
+    let (grant, envelope) = department.signed(&department.grant());
+    let question = Question {
+        grant: &grant,
+        envelope: &envelope,
+        readings: &readings,
+    };
+    let plan = context
+        .sql(SHORT)
+        .await
+        .unwrap()
+        .into_optimized_plan()
+        .unwrap();
+    let workers = ["worker://w1@a.example:1", "worker://w2@b.example:1"];
+    let workers = workers.map(|w| w.parse().unwrap()).to_vec();
+    let fleet = department.fleet();
+    let dealt = fleet
+        .deal(&context.state(), &plan, &question, workers)
+        .await
+        .unwrap();
+    assert!(dealt.is_for_workers());
+    let config = dealt.state.config();
+    let config = datafusion_distributed::DistributedConfig::from_session_config(config).unwrap();
+    assert!(!config.collect_metrics);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_worker_can_do_stays_at_the_node_and_nobody_borrows_for_it() {
     let department = Department::with_workers(2).await;
     fill(&department, &["nation"]).await;

@@ -6,7 +6,7 @@ mod tpch;
 #[path = "../../../plan/src/planner/tests/tpch_queries.rs"]
 mod tpch_queries;
 
-use crate::config::Limits;
+use crate::config::{Limits, Pinned};
 use crate::fleet::{Fleet, FleetError, Question, Reading};
 use crate::serve::{Parts, Running};
 use crate::service::Lender;
@@ -319,9 +319,19 @@ impl Department {
     }
 
     pub(crate) fn fleet_of<'a>(&self, pinned: impl Iterator<Item = (&'a str, String)>) -> Fleet {
-        let pinned = pinned
+        self.fleet_with(1, pinned)
+    }
+
+    /// The same, where so many rows are worth a share.
+    pub(crate) fn fleet_with<'a>(
+        &self,
+        rows_each: u64,
+        pinned: impl Iterator<Item = (&'a str, String)>,
+    ) -> Fleet {
+        let at = pinned
             .map(|(name, at)| (name.parse().unwrap(), at))
             .collect();
+        let pinned = Pinned { rows_each, at };
         let dialer = self.council.dialer(NODE, &[&self.council]);
         Fleet::new(&pinned, &dialer, Arc::clone(&self.node_key)).unwrap()
     }
