@@ -36,9 +36,19 @@ pub(crate) fn product(layout: Layout, table: &str) -> String {
 
 /// Brings up a city over the plain files in `files`; its state is kept in `folder`.
 pub(crate) async fn start(folder: &Path, files: &Path, layout: Layout) -> Result<City> {
+    start_with_workers(folder, files, layout, 0).await
+}
+
+/// The same, where each department has so many workers.
+pub(crate) async fn start_with_workers(
+    folder: &Path,
+    files: &Path,
+    layout: Layout,
+    workers: usize,
+) -> Result<City> {
     let described = folder.join("city");
     describe(&described, files, layout).context("cannot describe the city")?;
-    start_described(&described, folder, &[]).await
+    boot_city(&described, folder, &[], workers).await
 }
 
 /// Brings up the city described by the folder `described`; its state is kept in `folder`. Its nodes do not prepare the products
@@ -48,6 +58,15 @@ pub(crate) async fn start_described(
     folder: &Path,
     unprepared: &[String],
 ) -> Result<City> {
+    boot_city(described, folder, unprepared, 0).await
+}
+
+async fn boot_city(
+    described: &Path,
+    folder: &Path,
+    unprepared: &[String],
+    workers: usize,
+) -> Result<City> {
     let mut options = CityOptions::new(described, &folder.join("data"));
     options.report = Arc::new(|step| eprintln!("  {step}"));
     // Bulk reads of whole tables, as in any benchmark of an engine.
@@ -56,6 +75,7 @@ pub(crate) async fn start_described(
     for product in unprepared {
         options.prepare.except.insert(product.parse()?);
     }
+    options.workers = workers;
     boot(options).await
 }
 

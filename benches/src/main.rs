@@ -7,6 +7,7 @@
 
 mod bare;
 mod city;
+mod distributed;
 mod figures;
 mod protection;
 mod release;
@@ -33,6 +34,8 @@ struct Cli {
 enum Command {
     /// TPC-H, a point lookup and a stream: all protection on, against plain DataFusion
     Protection(protection::ProtectionArgs),
+    /// TPC-H on a node with workers, against the node alone
+    Distributed(distributed::DistributedArgs),
     /// What disclosure control costs: aggregates over a private product, against the same product declared open
     Release(release::ReleaseArgs),
 }
@@ -46,6 +49,7 @@ fn main() -> Result<()> {
     runtime.block_on(async {
         match cli.command {
             Command::Protection(args) => protection::run(args).await,
+            Command::Distributed(args) => distributed::run(args).await,
             Command::Release(args) => release::run(args).await,
         }
     })

@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "authority/v1/authority",
         "node/v1/node",
         "clean_room/v1/clean_room",
+        "worker/v1/worker",
     ]
     .iter()
     .map(|f| root.join(format!("guildhall/{f}.proto")))

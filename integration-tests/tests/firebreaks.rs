@@ -110,6 +110,20 @@ fn a_node_cannot_unwrap_a_key() {
 }
 
 #[test]
+fn a_worker_unwraps_no_key_and_releases_nothing() {
+    Graph::read().assert_absent(
+        "guildhall-workers",
+        &[
+            "guildhall-keyring",
+            "guildhall-policy",
+            "guildhall-disclosure",
+            "guildhall-authority",
+            "rusqlite",
+        ],
+    );
+}
+
+#[test]
 fn a_clean_room_opens_no_column_and_keeps_nothing() {
     Graph::read().assert_absent(
         "guildhall-clean-room",

@@ -71,7 +71,11 @@ const LOG_ROOM: u64 = 5 << 20;
 const BATCH: usize = 256;
 
 /// One entry a version: the statements that bring version n to n + 1.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql"), include_str!("debits.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema.sql"),
+    include_str!("debits.sql"),
+    include_str!("borrowers.sql"),
+];
 
 /// Whether there is a database below `folder`.
 pub(crate) fn is_there(folder: &Path) -> bool {
@@ -353,8 +357,11 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let old = Connection::open(dir.path().join(FILE)).unwrap();
         old.execute_batch(MIGRATIONS[0]).unwrap();
-        old.execute_batch("INSERT INTO purposes VALUES ('a'); PRAGMA user_version = 1;")
-            .unwrap();
+        old.execute_batch(
+            "INSERT INTO purposes VALUES ('a'); INSERT INTO loans VALUES ('g-1', x'00', 1, 2);
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
         drop(old);
         for _ in 0..2 {
             let db = Db::open(dir.path()).unwrap();
@@ -363,14 +370,17 @@ mod tests {
                 db.read::<_, DbError>(|c| Ok(c.query_row(sql, [], |r| r.get(0))?))
                     .unwrap()
             };
-            assert_eq!(read("PRAGMA user_version"), 2);
+            assert_eq!(read("PRAGMA user_version"), 3);
+            // A grant that was used stays used, by its node.
+            let used = "SELECT count(*) FROM loans WHERE grant_id = 'g-1' AND borrower = ''";
+            assert_eq!(read(used), 1);
             assert_eq!(read("SELECT count(*) FROM debits"), 0);
         }
         let newer = Connection::open(dir.path().join(FILE)).unwrap();
-        newer.pragma_update(None, "user_version", 3).unwrap();
+        newer.pragma_update(None, "user_version", 4).unwrap();
         assert!(matches!(
             open(dir.path()),
-            Err(DbError::Newer { found: 3, known: 2 })
+            Err(DbError::Newer { found: 4, known: 3 })
         ));
     }
 

@@ -7,7 +7,12 @@
 //! A grant is good for one loan. The very same request, ephemeral recipient included, is
 //! answered again within [`AGAIN`], since its answer may have been lost on the way: it brings
 //! nothing new to anybody. Any other request under a grant that was used is a replay.
+//!
+//! A node may have workers of its own department read for it. Each borrows for itself, under the node's grant and an
+//! assignment that the node signed: once, the same keys at most, sealed to the worker's own recipient. Every such loan is
+//! on record with the worker that has it.
 
+use crate::assigned;
 use crate::db::{Db, DbError};
 use crate::links::LinkKey;
 use crate::log;
@@ -20,7 +25,9 @@ use guildhall_grant::product::DatasetColumn;
 use guildhall_grant::{CLOCK_SKEW, VerifiedGrant};
 use guildhall_keyring::{DatasetIdentity, RootIdentity};
 use guildhall_keys::{KeyName, Recipient};
-use guildhall_model::{DatasetName, DepartmentName, Digest, FragmentDigest, PeerId, Timestamp};
+use guildhall_model::{
+    DatasetName, DepartmentName, Digest, FragmentDigest, PeerId, Role, Timestamp,
+};
 use guildhall_proto::authority::v1 as wire;
 use prost::Message as _;
 use rusqlite::{OptionalExtension as _, Transaction, params};
@@ -35,6 +42,9 @@ const AGAIN: Duration = Duration::from_secs(10);
 
 /// More keys than any fragment needs.
 const MAX_KEYS: usize = 4096;
+
+/// The node and as many workers as may borrow under one grant.
+const MAX_BORROWERS: i64 = 65;
 
 /// Dataset identities that are kept open.
 const OPEN: usize = 1024;
@@ -197,18 +207,19 @@ impl Wanted {
 }
 
 impl State {
-    /// Lends the keys that a grant covers, sealed to the recipient that the node made for it.
+    /// Lends the keys that a grant covers, sealed to the recipient that the borrower made for it: the node of the grant,
+    /// or a worker that it assigned.
     pub(crate) async fn lend_keys(
         self: &Arc<Self>,
-        node: &PeerId,
+        borrower: &PeerId,
         request: wire::LendKeysRequest,
     ) -> Result<wire::LendKeysResponse, Refusal> {
         let now = self.clock.now();
         let mut entry = Entry {
-            peer: Some(node.clone()),
+            peer: Some(borrower.clone()),
             ..Entry::new(Event::LendKeys, Decision::Forbid)
         };
-        let lent = self.lend(node, request, now, &mut entry).await;
+        let lent = self.lend(borrower, request, now, &mut entry).await;
         if let Err(refusal) = &lent {
             entry.reason = Some(Reason::new(refusal.name()));
             self.record(entry, now).await?;
@@ -218,7 +229,7 @@ impl State {
 
     async fn lend(
         self: &Arc<Self>,
-        node: &PeerId,
+        borrower: &PeerId,
         request: wire::LendKeysRequest,
         now: Timestamp,
         entry: &mut Entry,
@@ -226,14 +237,20 @@ impl State {
         let wanted = Wanted::parse(&request)?;
         entry.keys = wanted.seen();
         entry.fragment = Some(wanted.fragment);
+        let assignment = self.assignment(borrower, request.assignment.as_ref())?;
+        let node = assignment.as_ref().map_or(borrower, |a| &a.node);
+        entry.node = assignment.as_ref().map(|a| a.node.clone());
         let grant = self.verify_again(node, request.grant.as_ref(), &wanted.fragment, now)?;
+        if assignment.as_ref().is_some_and(|a| a.grant != grant.id) {
+            return Err(assigned::refused("it is under another grant"));
+        }
         entry.grant = Some(grant.id.clone());
         entry.principal = Some(grant.principal.clone());
         entry.purpose = Some(grant.purpose.clone());
         entry.query = Some(grant.query.clone());
         self.check_current(node, &grant, now)?;
         self.check_cover(node, &grant, &wanted)?;
-        self.check_unused(&grant, &wanted, now)?;
+        self.check_unused(&grant, borrower, &wanted, now)?;
 
         let link = match &grant.linkage {
             Some(linkage) => Some(self.links.key(&linkage.id, now)?),
@@ -255,10 +272,11 @@ impl State {
             decision: Decision::Permit,
             ..entry.clone()
         };
+        let borrower = borrower.clone();
         // Invariant: the keys leave after the loan and its entry are on disk.
         self.db
             .write(move |tx| {
-                record_loan(tx, &grant, wanted.digest(), now)?;
+                record_loan(tx, &grant, &borrower, wanted.digest(), now)?;
                 Ok::<_, Refusal>(log::append(tx, &record, now)?)
             })
             .await?;
@@ -319,10 +337,11 @@ impl State {
     fn check_unused(
         &self,
         grant: &VerifiedGrant,
+        borrower: &PeerId,
         wanted: &Wanted,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        let loan = self.db.read(|c| loan(c, grant))?;
+        let loan = self.db.read(|c| loan(c, grant, borrower))?;
         if loan.is_some_and(|l| !l.is_asked_again(wanted.digest(), now)) {
             return Err(Refusal::Used(grant.id.clone()));
         }
@@ -384,10 +403,24 @@ impl Loan {
     }
 }
 
-fn loan(connection: &rusqlite::Connection, grant: &VerifiedGrant) -> Result<Option<Loan>, DbError> {
+/// Under which a loan is kept: the worker that has it, or nothing for the node itself.
+fn on_record(borrower: &PeerId) -> String {
+    match borrower.role {
+        Role::Worker => borrower.to_string(),
+        _ => String::new(),
+    }
+}
+
+fn loan(
+    connection: &rusqlite::Connection,
+    grant: &VerifiedGrant,
+    borrower: &PeerId,
+) -> Result<Option<Loan>, DbError> {
     let row: Option<(Vec<u8>, i64)> = connection
-        .prepare_cached("SELECT request, lent_us FROM loans WHERE grant_id = ?1")?
-        .query_row([grant.id.as_str()], |r| Ok((r.get(0)?, r.get(1)?)))
+        .prepare_cached("SELECT request, lent_us FROM loans WHERE grant_id = ?1 AND borrower = ?2")?
+        .query_row([grant.id.as_str(), &on_record(borrower)], |r| {
+            Ok((r.get(0)?, r.get(1)?))
+        })
         .optional()?;
     row.map(|(request, lent)| {
         let request = Digest::from_bytes(&request).ok_or(DbError::Corrupt { what: "loan" })?;
@@ -404,21 +437,30 @@ fn loan(connection: &rusqlite::Connection, grant: &VerifiedGrant) -> Result<Opti
 fn record_loan(
     tx: &Transaction<'_>,
     grant: &VerifiedGrant,
+    borrower: &PeerId,
     request: Digest,
     now: Timestamp,
 ) -> Result<(), Refusal> {
-    match loan(tx, grant)? {
+    match loan(tx, grant, borrower)? {
         Some(loan) if loan.is_asked_again(request, now) => return Ok(()),
         Some(_) => return Err(Refusal::Used(grant.id.clone())),
         None => {}
     }
     tx.prepare_cached("DELETE FROM loans WHERE forget_us < ?1")?
         .execute([now.as_micros()])?;
+    let borrowers: i64 = tx
+        .prepare_cached("SELECT count(*) FROM loans WHERE grant_id = ?1")?
+        .query_row([grant.id.as_str()], |r| r.get(0))?;
+    if borrowers >= MAX_BORROWERS {
+        return Err(Refusal::Used(grant.id.clone()));
+    }
     tx.prepare_cached(
-        "INSERT INTO loans (grant_id, request, lent_us, forget_us) VALUES (?1, ?2, ?3, ?4)",
+        "INSERT INTO loans (grant_id, borrower, request, lent_us, forget_us)
+         VALUES (?1, ?2, ?3, ?4, ?5)",
     )?
     .execute(params![
         grant.id.as_str(),
+        on_record(borrower),
         request.as_bytes().as_slice(),
         now.as_micros(),
         grant.expires.after(CLOCK_SKEW * 2).as_micros()

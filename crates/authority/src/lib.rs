@@ -18,6 +18,7 @@
 mod accounts;
 mod admin;
 mod ask;
+mod assigned;
 mod budget;
 mod check;
 mod config;

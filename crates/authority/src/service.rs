@@ -91,8 +91,8 @@ impl Authority for Service {
         &self,
         request: Request<wire::LendKeysRequest>,
     ) -> Answer<wire::LendKeysResponse> {
-        let (node, request) = self.admit(request, &[Role::Node])?;
-        answer(self.0.lend_keys(&node, request).await)
+        let (borrower, request) = self.admit(request, &[Role::Node, Role::Worker])?;
+        answer(self.0.lend_keys(&borrower, request).await)
     }
 
     async fn lend_for_check(

@@ -1,7 +1,7 @@
 //! `guildhall`.
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use guildhall_cli::commands::{analyst, authority, clean_room, gateway, node, product};
+use guildhall_cli::commands::{analyst, authority, clean_room, gateway, node, product, worker};
 use guildhall_cli::{demo, sql};
 use std::process::ExitCode;
 
@@ -26,6 +26,9 @@ enum Command {
     /// A department's node: holds tables, releases answers
     #[command(subcommand)]
     Node(node::NodeCommand),
+    /// A department's worker: shares its node's work
+    #[command(subcommand)]
+    Worker(worker::WorkerCommand),
     /// Product files before they are published: what to mend, and what they would release
     #[command(subcommand)]
     Product(product::ProductCommand),
@@ -77,6 +80,7 @@ async fn run(command: Command) -> anyhow::Result<()> {
         Command::Demo(args) => demo::run(args).await,
         Command::Authority(command) => authority::run(command).await,
         Command::Node(command) => node::run(command).await,
+        Command::Worker(command) => worker::run(command).await,
         Command::Product(command) => product::run(command).await,
         Command::Gateway(command) => gateway::run(command).await,
         Command::CleanRoom(command) => clean_room::run(command).await,

@@ -10,6 +10,7 @@
 
 #![warn(missing_docs)]
 
+mod assignment;
 pub mod envelope;
 mod grant;
 mod key;
@@ -18,6 +19,7 @@ mod replay;
 pub mod token;
 mod wire;
 
+pub use assignment::Assignment;
 pub use envelope::{EnvelopeError, Statement};
 pub use grant::wire::{output_from_wire, output_to_wire, principal_from_wire, principal_to_wire};
 pub use grant::{

@@ -11,7 +11,7 @@ use guildhall_model::SharedClock;
 use http::Uri;
 use http::uri::Authority;
 use hyper_util::rt::TokioIo;
-use rustls::client::danger::ServerCertVerifier;
+use rustls::ClientConfig;
 use rustls_pki_types::ServerName;
 use std::io;
 use std::sync::Arc;
@@ -24,6 +24,10 @@ use tonic::transport::{Channel, Endpoint};
 use tower::service_fn;
 
 const CONNECT_WITHIN: Duration = Duration::from_secs(3);
+/// A connection of many streams, some of which nobody reads for a while: each may hold up to this much back ...
+const SHUFFLE_STREAM_WINDOW: u32 = 1024 * 1024;
+/// ... and two thousand of them do not use up what the connection may hold, which would stop the others for good.
+const SHUFFLE_CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
 /// Why no connection to a peer came about.
 #[derive(Debug, thiserror::Error)]
@@ -105,18 +109,33 @@ impl Dialer {
     /// # Errors
     /// If `address` is not `host:port`.
     pub fn channel(&self, address: &str, expect: Expect) -> Result<Channel, IdentityError> {
+        self.with_windows(address, expect, STREAM_WINDOW, CONNECTION_WINDOW)
+    }
+
+    /// The same for many streams that wait for one another, as between the workers of a node: one that is not read
+    /// never keeps another from being read.
+    ///
+    /// # Errors
+    /// If `address` is not `host:port`.
+    pub fn shuffle_channel(&self, address: &str, expect: Expect) -> Result<Channel, IdentityError> {
+        let (stream, connection) = (SHUFFLE_STREAM_WINDOW, SHUFFLE_CONNECTION_WINDOW);
+        self.with_windows(address, expect, stream, connection)
+    }
+
+    fn with_windows(
+        &self,
+        address: &str,
+        expect: Expect,
+        stream: u32,
+        connection: u32,
+    ) -> Result<Channel, IdentityError> {
         let peer = expect.to_string();
         let verifier = Arc::new(ExpectedServer {
             trust: self.trust.clone(),
             expect,
         });
-        channel(
-            address,
-            peer,
-            Some(&self.identity),
-            verifier,
-            self.clock.clone(),
-        )
+        let tls = client_config(Some(&self.identity), verifier, self.clock.clone())?;
+        channel(address, peer, tls, (stream, connection))
     }
 }
 
@@ -135,15 +154,15 @@ pub fn enrol_channel(
         fingerprint: code.fingerprint,
     };
     let peer = Expect::authority(&code.council).to_string();
-    channel(address, peer, None, Arc::new(verifier), clock)
+    let tls = client_config(None, Arc::new(verifier), clock)?;
+    channel(address, peer, tls, (STREAM_WINDOW, CONNECTION_WINDOW))
 }
 
 fn channel(
     address: &str,
     peer: String,
-    identity: Option<&Identity>,
-    verifier: Arc<dyn ServerCertVerifier>,
-    clock: SharedClock,
+    tls: ClientConfig,
+    (stream_window, connection_window): (u32, u32),
 ) -> Result<Channel, IdentityError> {
     let malformed = || IdentityError::Address {
         address: address.to_owned(),
@@ -168,14 +187,14 @@ fn channel(
         host,
         port,
         name,
-        tls: TlsConnector::from(Arc::new(client_config(identity, verifier, clock)?)),
+        tls: TlsConnector::from(Arc::new(tls)),
     });
     // The connector below does TLS itself, so the endpoint must not.
     let endpoint = Endpoint::from_shared(format!("http://{authority}"))
         .map_err(|_| malformed())?
         .origin(origin)
-        .initial_stream_window_size(STREAM_WINDOW)
-        .initial_connection_window_size(CONNECTION_WINDOW)
+        .initial_stream_window_size(stream_window)
+        .initial_connection_window_size(connection_window)
         .max_frame_size(FRAME)
         .http2_keep_alive_interval(Duration::from_secs(10))
         .keep_alive_timeout(Duration::from_secs(5))

@@ -13,6 +13,8 @@ pub enum Role {
     Authority,
     /// Holds a department's tables and releases.
     Node,
+    /// Shares the work of its department's node, and releases nothing.
+    Worker,
     /// Plans and merges.
     Gateway,
     /// Joins owners, releases once.
@@ -30,6 +32,7 @@ impl Role {
         match self {
             Self::Authority => "authority",
             Self::Node => "node",
+            Self::Worker => "worker",
             Self::Gateway => "gateway",
             Self::CleanRoom => "clean-room",
             Self::SupplierDoor => "supplier-door",
@@ -44,6 +47,7 @@ impl FromStr for Role {
         [
             Self::Authority,
             Self::Node,
+            Self::Worker,
             Self::Gateway,
             Self::CleanRoom,
             Self::SupplierDoor,
@@ -68,7 +72,7 @@ pub enum PeerIdError {
     #[error("not of the form `spiffe://<council>/<department>/<role>/<name>`")]
     Form,
     /// The role is none that Guildhall has.
-    #[error("the role is not one of authority, node, gateway, clean-room, supplier-door, analyst")]
+    #[error("the role is not one of authority, node, worker, gateway, clean-room, supplier-door, analyst")]
     Role,
 }
 

@@ -62,6 +62,9 @@ pub struct NodeConfig {
     /// What it works out before anybody asks.
     #[serde(default)]
     pub prepare: Prepare,
+    /// The department's workers that share this node's work; none by default.
+    #[serde(default)]
+    pub workers: guildhall_workers::Pinned,
 }
 
 /// Where the council's authority answers.
@@ -201,7 +204,7 @@ impl NodeConfig {
         if self.prepare.every_seconds == 0 {
             return Err("`prepare.every_seconds` is 0".to_owned());
         }
-        Ok(())
+        self.workers.check()
     }
 
     /// Who this node is.
@@ -299,6 +302,15 @@ mod tests {
             let error = prepare(&format!("{field} = 0")).unwrap_err();
             assert_eq!(error, format!("node.toml: `prepare.{field}` is 0"));
         }
+    }
+
+    #[test]
+    fn workers_are_pinned_by_name_and_one_without_an_address_is_named() {
+        let config = parse(&format!("{TEXT}[workers.at]\nw1 = \"w1.example:7444\"\n")).unwrap();
+        assert_eq!(config.workers.at.len(), 1);
+        let error = parse(&format!("{TEXT}[workers.at]\nw1 = \"w1.example\"\n")).unwrap_err();
+        let form = "node.toml: `workers.at.w1` is not of the form `host:port`";
+        assert_eq!(error, form);
     }
 
     #[test]

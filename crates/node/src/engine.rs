@@ -67,6 +67,16 @@ impl Engine {
         Self { state }
     }
 
+    /// The same for a node that has workers: every sub-query becomes a join, since the engine's plans of sub-queries that
+    /// are run on their own do not travel.
+    pub(crate) fn for_workers(mut self) -> Self {
+        let options = self.state.config_mut().options_mut();
+        options
+            .optimizer
+            .enable_physical_uncorrelated_scalar_subquery = false;
+        self
+    }
+
     /// A session state of its own, over an empty catalogue.
     pub(crate) fn state(&self) -> SessionState {
         self.state.clone()

@@ -14,6 +14,7 @@ use guildhall_disclosure::ReleaseError;
 use guildhall_disclosure::dp::DpError;
 use guildhall_grant::GrantError;
 use guildhall_model::Digest;
+use guildhall_workers::{FleetError, WorkerLost};
 use tonic::{Code, Status};
 
 /// What every fault over a private product is called, whatever it was.
@@ -59,6 +60,11 @@ pub(crate) enum RunError {
     Keys {
         #[source]
         source: LendError,
+    },
+    #[error("the department's workers did not take it on")]
+    Workers {
+        #[source]
+        source: FleetError,
     },
     #[error("the engine failed")]
     Engine {
@@ -160,6 +166,13 @@ impl RunError {
                     },
             } => Status::permission_denied("the authority lends no keys for this grant"),
             Self::Keys { .. } => ours(),
+            Self::Workers {
+                source: FleetError::NoneAnswers,
+            } => Status::unavailable("none of the department's workers answers"),
+            Self::Workers {
+                source: FleetError::Plan { source },
+            } => engine_status(source).unwrap_or_else(ours),
+            Self::Workers { .. } => ours(),
             // From here on rows have been touched: over a private product there is one text and one code.
             Self::Engine { .. }
             | Self::Release { .. }
@@ -189,7 +202,10 @@ impl RunError {
     /// What our own log says of it. The engine's words may hold values of rows: of its faults the kind is kept.
     pub(crate) fn detail(&self) -> String {
         match self {
-            Self::Engine { source } => format!("{self}: {}", kind(source)),
+            Self::Engine { source }
+            | Self::Workers {
+                source: FleetError::Plan { source },
+            } => format!("{self}: {}", kind(source)),
             Self::Release {
                 source: ReleaseError::Arrow { .. },
             }
@@ -252,6 +268,9 @@ fn engine_status(error: &DataFusionError) -> Option<Status> {
             _ => None,
         },
         DataFusionError::NotImplemented(_) => fault("the node's engine cannot do this"),
+        DataFusionError::External(e) if e.is::<WorkerLost>() => Some(Status::unavailable(
+            "a worker of the department went away; ask again",
+        )),
         _ => None,
     }
 }
@@ -265,6 +284,7 @@ fn kind(error: &DataFusionError) -> &'static str {
         DataFusionError::Plan(_) | DataFusionError::SchemaError(..) => "plan",
         DataFusionError::Execution(_) | DataFusionError::ExecutionJoin(_) => "execution",
         DataFusionError::Internal(_) => "internal",
+        DataFusionError::External(e) if e.is::<WorkerLost>() => "worker",
         _ => "other",
     }
 }
@@ -333,6 +353,18 @@ mod tests {
         ] {
             assert!(!error.detail().contains("Miggins"), "{}", error.detail());
         }
+    }
+
+    #[test]
+    fn a_lost_worker_is_no_fault_of_the_question_and_is_not_named_to_the_caller() {
+        let lost = WorkerLost("spiffe://northmoor/parking/worker/w1".parse().unwrap());
+        let error = engine(DataFusionError::External(Box::new(lost)));
+        let status = error.status(Privacy::Rows, &Digest::of(b"f"));
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(!status.message().contains("w1"), "{}", status.message());
+        assert_eq!(error.detail(), "the engine failed: worker");
+        let private = error.status(Privacy::Cells, &Digest::of(b"f"));
+        assert_eq!(private.message(), PRIVATE);
     }
 
     #[test]

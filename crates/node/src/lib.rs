@@ -47,6 +47,7 @@ pub use config::{AuthorityAddress, ConfigError, Limits, NodeConfig, Prepare};
 pub use datasets::DatasetError;
 pub use enrol::{EnrolError, enrol};
 pub use guildhall_store::{ImportReport, ImportSpec, Mode, Phase, Progress};
+pub use guildhall_workers::Pinned;
 pub use import::NodeImportError;
 pub use node::{Node, NodeError};
 pub use prepare::Preparation;

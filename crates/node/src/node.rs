@@ -112,6 +112,13 @@ pub enum NodeError {
         #[source]
         source: datafusion::error::DataFusionError,
     },
+    /// The workers cannot be called.
+    #[error("the workers of node.toml cannot be called")]
+    Workers {
+        /// Why.
+        #[source]
+        source: guildhall_workers::FleetError,
+    },
     /// Nothing can be listened on.
     #[error("cannot listen on `{address}`")]
     Listen {

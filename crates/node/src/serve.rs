@@ -18,6 +18,7 @@ use guildhall_proto::node::v1::RunRequest;
 use guildhall_proto::node::v1::contributor_server::{self, ContributorServer};
 use guildhall_proto::node::v1::node_server::{self, NodeServer};
 use guildhall_telemetry::{error_chain, spawn};
+use guildhall_workers::Fleet;
 use ring::rand::{SecureRandom as _, SystemRandom};
 use std::net::SocketAddr;
 use std::path::Path;
@@ -141,6 +142,17 @@ impl Node {
         })
     }
 
+    /// The workers that the configuration pins, if any.
+    fn fleet(&self) -> Result<Option<Fleet>, NodeError> {
+        if self.config.workers.at.is_empty() {
+            return Ok(None);
+        }
+        let fleet = Fleet::new(&self.config.workers, &self.dialer, Arc::clone(&self.signer));
+        fleet
+            .map(Some)
+            .map_err(|source| NodeError::Workers { source })
+    }
+
     fn runner(self) -> Result<Runner, NodeError> {
         let policy = match &self.config.policy {
             None => DEFAULT_DEPARTMENT_POLICY.to_owned(),
@@ -152,6 +164,11 @@ impl Node {
             }
         };
         let limits = self.config.limits.clone();
+        let mut engine = Engine::new(&limits).map_err(|source| NodeError::Engine { source })?;
+        let fleet = self.fleet()?;
+        if fleet.is_some() {
+            engine = engine.for_workers();
+        }
         let datasets = Arc::new(self.datasets());
         Ok(Runner {
             door: Door::new(
@@ -164,7 +181,8 @@ impl Node {
             patterns: Arc::default(),
             policies: Policies::department(&policy)
                 .map_err(|source| NodeError::Policy { source })?,
-            engine: Engine::new(&limits).map_err(|source| NodeError::Engine { source })?,
+            engine,
+            fleet,
             authority: self.authority,
             log: self.log,
             clock: self.clock,

@@ -76,6 +76,7 @@ impl TestNode {
             secret: NoiseSecret::from_bytes([5; 32]),
             patterns: Arc::default(),
             policies: Policies::department(policy).unwrap(),
+            fleet: None,
             engine: Engine::new(&Limits {
                 partitions: 2,
                 ..Limits::default()

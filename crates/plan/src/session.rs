@@ -27,7 +27,13 @@ const NOWHERE: &str = "guildhall";
 /// The settings that every session of Guildhall starts from.
 #[must_use]
 pub fn base_config() -> SessionConfig {
-    let mut config = SessionConfig::new()
+    on_base(SessionConfig::new())
+}
+
+/// The same settings on `config`, which others have begun.
+#[must_use]
+pub fn on_base(config: SessionConfig) -> SessionConfig {
+    let mut config = config
         .with_create_default_catalog_and_schema(false)
         .with_default_catalog_and_schema(NOWHERE, NOWHERE)
         .with_information_schema(false);

@@ -44,3 +44,9 @@ pub mod node {
         tonic::include_proto!("guildhall.node.v1");
     }
 }
+/// The worker's service.
+pub mod worker {
+    pub mod v1 {
+        tonic::include_proto!("guildhall.worker.v1");
+    }
+}

@@ -25,7 +25,7 @@ use parquet::arrow::async_reader::AsyncFileReader;
 use parquet::encryption::decrypt::FileDecryptionProperties;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetMetaData};
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
@@ -46,6 +46,26 @@ pub(crate) async fn read(
     for part in &dataset.manifest().parts {
         let keys = file_keys(dataset, part, columns, lent)?;
         reads.push(read_one(dataset, part, keys));
+    }
+    futures::stream::iter(reads)
+        .buffered(AT_ONCE)
+        .try_collect()
+        .await
+}
+
+/// The footers of `parts` alone, by their place in the manifest.
+pub(crate) async fn read_some(
+    dataset: &SealedDataset,
+    parts: &BTreeSet<usize>,
+    columns: &BTreeSet<ColumnName>,
+    lent: &ColumnKeys,
+) -> Result<BTreeMap<usize, Arc<ParquetMetaData>>, ReadError> {
+    let mut reads = vec![];
+    for (place, part) in dataset.manifest().parts.iter().enumerate() {
+        if parts.contains(&place) {
+            let keys = file_keys(dataset, part, columns, lent)?;
+            reads.push(read_one(dataset, part, keys).map_ok(move |footer| (place, footer)));
+        }
     }
     futures::stream::iter(reads)
         .buffered(AT_ONCE)
@@ -134,12 +154,24 @@ pub(crate) struct SealedReaders {
 
 impl SealedReaders {
     pub(crate) fn new(dataset: &SealedDataset, footers: &[Arc<ParquetMetaData>]) -> Self {
-        let paths = dataset.manifest().parts.iter();
+        Self::of_some(dataset, footers.iter().cloned().enumerate())
+    }
+
+    /// Readers of those parts alone whose footers these are, by their place in the manifest.
+    pub(crate) fn of_some(
+        dataset: &SealedDataset,
+        footers: impl IntoIterator<Item = (usize, Arc<ParquetMetaData>)>,
+    ) -> Self {
+        let parts = &dataset.manifest().parts;
+        let path = |place: usize| {
+            let part = parts.get(place)?;
+            Some(storage::part_path(&dataset.id().dataset, &part.path))
+        };
         Self {
             store: Arc::clone(dataset.storage().object_store()),
-            footers: paths
-                .map(|p| storage::part_path(&dataset.id().dataset, &p.path))
-                .zip(footers.iter().cloned())
+            footers: footers
+                .into_iter()
+                .filter_map(|(place, footer)| Some((path(place)?, footer)))
                 .collect(),
         }
     }

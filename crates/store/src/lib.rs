@@ -26,6 +26,7 @@ mod part;
 mod period;
 mod rows;
 mod sealed;
+mod share;
 mod spec;
 mod storage;
 mod table;
@@ -37,6 +38,7 @@ pub use import::{ImportError, ImportReport, ImportRequest, Mode, Phase, Progress
 pub use infer::{InferError, InferOptions, Inferred};
 pub use manifest::{Manifest, ManifestError, Part, Recorded};
 pub use sealed::{ReadError, SealedDataset};
+pub use share::{Piece, SealedScan, carry_out, template};
 pub use spec::{ColumnSpec, ColumnType, Encoding, ImportSpec, SpecError};
 pub use storage::{DatasetId, Storage, StorageError};
 pub use table::{LentKeys, SealedTable};

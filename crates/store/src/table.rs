@@ -8,6 +8,7 @@
 
 use crate::footer::{self, SealedReaders};
 use crate::sealed::{ReadError, SealedDataset};
+use crate::share::{Piece, SealedScan, deal};
 use crate::storage;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use async_trait::async_trait;
@@ -35,11 +36,11 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
 
+/// What the engine is told that parts lie in. The readers have a store of their own.
+pub(crate) const NOWHERE: &str = "sealed://parts";
+
 /// The keys of one loan. Empty while a plan is made, filled before it is carried out.
 pub type LentKeys = Arc<OnceLock<ColumnKeys>>;
-
-/// How many pieces each partition's share is cut into, so that an idle one can take another's.
-const PIECES: usize = 4;
 
 /// A sealed dataset, to be read with the keys of one loan.
 pub struct SealedTable {
@@ -121,21 +122,13 @@ impl SealedTable {
     fn file(
         &self,
         piece: &Piece,
-        footers: &[Arc<ParquetMetaData>],
+        scan: &SealedScan,
+        footer: &ParquetMetaData,
         statistics: Arc<Statistics>,
     ) -> PartitionedFile {
-        let part = &self.dataset.manifest().parts[piece.part];
-        let path = storage::part_path(&self.dataset.id().dataset, &part.path);
-        let mut plan = ParquetAccessPlan::new_none(footers[piece.part].num_row_groups());
-        piece.row_groups.clone().for_each(|group| plan.scan(group));
-        // A size of 0 keeps DataFusion from cutting pieces once more, by byte range. Nothing
-        // else looks at it: the readers know their footers already.
-        let mut file = PartitionedFile::new(String::new(), 0)
+        file(&self.dataset, piece, footer, &self.schema)
             .with_statistics(statistics)
-            .with_arrow_schema(Arc::clone(&self.schema))
-            .with_extension(plan);
-        file.object_meta.location = path;
-        file
+            .with_extension(scan.clone())
     }
 
     /// The statistics of some row groups, for the columns that are read.
@@ -227,6 +220,7 @@ impl TableProvider for SealedTable {
         let rows: Vec<&[u64]> = parts.iter().map(|p| p.row_group_rows.as_slice()).collect();
         let mut all: Vec<Arc<Statistics>> = vec![];
         let mut groups = vec![];
+        let scan = SealedScan::new(&self.dataset, columns.clone());
         for share in deal(&rows, state.config().target_partitions()) {
             let mut files = vec![];
             for piece in &share {
@@ -234,7 +228,7 @@ impl TableProvider for SealedTable {
                 let statistics = self.statistics(&footers[piece.part], groups, &columns)?;
                 let statistics = Arc::new(statistics);
                 all.push(Arc::clone(&statistics));
-                files.push(self.file(piece, &footers, statistics));
+                files.push(self.file(piece, &scan, &footers[piece.part], statistics));
             }
             let shared = all[all.len() - files.len()..].iter().map(AsRef::as_ref);
             let shared = Statistics::try_merge_iter(shared, &self.schema)?;
@@ -253,65 +247,34 @@ impl TableProvider for SealedTable {
     }
 }
 
+/// One piece of a part, as a file of which these row groups are to be read as `schema`.
+pub(crate) fn file(
+    dataset: &SealedDataset,
+    piece: &Piece,
+    footer: &ParquetMetaData,
+    schema: &SchemaRef,
+) -> PartitionedFile {
+    let part = &dataset.manifest().parts[piece.part];
+    let path = storage::part_path(&dataset.id().dataset, &part.path);
+    let mut plan = ParquetAccessPlan::new_none(footer.num_row_groups());
+    piece.row_groups.clone().for_each(|group| plan.scan(group));
+    // A size of 0 keeps DataFusion from cutting pieces once more, by byte range. Nothing
+    // else looks at it: the readers know their footers already.
+    let mut file = PartitionedFile::new(String::new(), 0)
+        .with_arrow_schema(Arc::clone(schema))
+        .with_extension(plan);
+    file.object_meta.location = path;
+    file
+}
+
 /// A store for DataFusion to look up and never to read from: the readers have their own.
 fn nowhere(state: &dyn Session) -> EngineResult<ObjectStoreUrl> {
-    let url = ObjectStoreUrl::parse("sealed://parts")?;
+    let url = ObjectStoreUrl::parse(NOWHERE)?;
     let runtime = state.runtime_env();
     if runtime.object_store(&url).is_err() {
         runtime.register_object_store(url.as_ref(), Arc::new(InMemory::new()));
     }
     Ok(url)
-}
-
-/// Row groups that one reader reads in one go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Piece {
-    part: usize,
-    row_groups: Range<usize>,
-    rows: u64,
-}
-
-/// Deals row groups over at most `partitions` shares of about the same number of rows.
-///
-/// Neighbours stay together, so that what is sorted on the disk is read in order.
-fn deal(parts: &[&[u64]], partitions: usize) -> Vec<Vec<Piece>> {
-    let partitions = partitions.max(1);
-    let all: u64 = parts.iter().flat_map(|p| p.iter()).sum();
-    let wanted = u64::try_from(partitions * PIECES).unwrap_or(u64::MAX);
-    let target = all.div_ceil(wanted).max(1);
-    let mut pieces: Vec<Piece> = vec![];
-    for (part, groups) in parts.iter().enumerate() {
-        let mut start = 0;
-        let mut rows = 0;
-        for (i, group) in groups.iter().enumerate() {
-            rows += group;
-            if rows >= target || i + 1 == groups.len() {
-                pieces.push(Piece {
-                    part,
-                    row_groups: start..i + 1,
-                    rows,
-                });
-                (start, rows) = (i + 1, 0);
-            }
-        }
-    }
-    let mut shares: Vec<(u64, Vec<Piece>)> = vec![(0, vec![]); partitions.min(pieces.len())];
-    let per_share = all.div_ceil(u64::try_from(shares.len().max(1)).unwrap_or(1));
-    let mut at = 0;
-    for piece in pieces {
-        // Half of a piece may hang over the edge of a share.
-        let is_full = |rows: u64| rows > 0 && rows + piece.rows / 2 >= per_share;
-        if at + 1 < shares.len() && is_full(shares[at].0) {
-            at += 1;
-        }
-        shares[at].0 += piece.rows;
-        shares[at].1.push(piece);
-    }
-    shares
-        .into_iter()
-        .map(|(_, pieces)| pieces)
-        .filter(|p| !p.is_empty())
-        .collect()
 }
 
 #[cfg(test)]

@@ -24,7 +24,10 @@ mod real_data;
 mod release;
 mod rogue;
 mod same;
+#[path = "../../../crates/plan/src/planner/tests/tpch_queries.rs"]
+mod tpch_queries;
 mod twins;
+mod workers;
 
 use guildhall_integration_tests::venv;
 use std::path::Path;

@@ -46,7 +46,8 @@ async fn the_files_in_deploy_make_a_council_that_answers() {
         .map(|e| e.unwrap().file_name().into_string().unwrap())
         .collect();
     let nodes = NODES.iter().map(|(n, _)| format!("node-{n}.toml"));
-    let others = ["authority", "clean-room", "gateway"].map(|role| format!("{role}.toml"));
+    let others =
+        ["authority", "clean-room", "gateway", "worker"].map(|role| format!("{role}.toml"));
     let known = nodes.chain(others);
     assert_eq!(configurations, known.collect());
 

@@ -356,6 +356,7 @@ impl RogueNode {
         }
         let identity = EphemeralIdentity::generate();
         let request = LendKeysRequest {
+            assignment: None,
             grant: Some(grant.clone()),
             fragment_digest: fragment.digest().as_bytes().to_vec(),
             ephemeral_recipient: identity.recipient().to_string(),

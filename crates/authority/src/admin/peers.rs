@@ -64,8 +64,12 @@ impl Admin {
         if peer.role == Role::Authority {
             return refuse("a council has one authority, and it makes its own certificate");
         }
-        if peer.role == Role::Node && peer.department.as_str() == DepartmentName::COUNCIL {
+        let is_council = peer.department.as_str() == DepartmentName::COUNCIL;
+        if peer.role == Role::Node && is_council {
             return refuse("a node is of a department, and `council` is none");
+        }
+        if peer.role == Role::Worker && is_council {
+            return refuse("a worker is of a department, and `council` is none");
         }
         if crate::register::is_revoked(&self.connection, peer)? {
             return refuse("it was revoked; give the new one another name");

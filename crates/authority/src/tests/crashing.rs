@@ -22,6 +22,7 @@ async fn what_was_answered_is_still_so_after_a_crash() {
     let town = Town::with_product().await;
     let grant = town.grant().await;
     let loan = wire::LendKeysRequest {
+        assignment: None,
         grant: Some(grant),
         fragment_digest: fragment_digest().as_bytes().to_vec(),
         ephemeral_recipient: EphemeralIdentity::generate().recipient().to_string(),
@@ -59,6 +60,7 @@ async fn a_grant_of_before_the_crash_is_good_after_it() {
     let grant = town.grant().await;
     let town = crashed(town);
     let request = wire::LendKeysRequest {
+        assignment: None,
         grant: Some(grant),
         fragment_digest: fragment_digest().as_bytes().to_vec(),
         ephemeral_recipient: EphemeralIdentity::generate().recipient().to_string(),

@@ -6,9 +6,9 @@ use guildhall_keys::EphemeralIdentity;
 use std::time::Duration;
 
 /// A node's request for keys under a grant.
-struct Loan {
-    request: wire::LendKeysRequest,
-    identity: EphemeralIdentity,
+pub(super) struct Loan {
+    pub(super) request: wire::LendKeysRequest,
+    pub(super) identity: EphemeralIdentity,
 }
 
 impl Loan {
@@ -22,16 +22,17 @@ impl Loan {
                 .iter()
                 .map(|c| wrapped(*c, &town.sessions))
                 .collect(),
+            assignment: None,
         };
         Self { request, identity }
     }
 
     /// What the grant of [`Town::question`] covers: its columns, the unit, and the footer.
-    async fn honest(town: &Town) -> Self {
+    pub(super) async fn honest(town: &Town) -> Self {
         Self::of(town, &[None, Some("ward"), Some("paid"), Some("plate")]).await
     }
 
-    async fn ask(&self, town: &Town) -> Result<wire::LendKeysResponse, Refusal> {
+    pub(super) async fn ask(&self, town: &Town) -> Result<wire::LendKeysResponse, Refusal> {
         town.state.lend_keys(&town.node, self.request.clone()).await
     }
 

@@ -1,5 +1,6 @@
 //! An authority without its network: what it answers to whom, and what it puts on record.
 
+mod assigning;
 mod budgets;
 mod checking;
 mod crashing;

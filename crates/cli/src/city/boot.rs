@@ -3,7 +3,7 @@
 use super::department::{Report, bring_up, invite, is_enrolled};
 use super::file::{CityFile, CouncilEntry};
 use super::ready::{ClientFiles, Ready, ReadyAccount};
-use super::{City, HeldPort, NodeKey, Role, accounts};
+use super::{City, HeldPort, NodeKey, Role, accounts, workers};
 use anyhow::{Context as _, Result};
 use futures::future::try_join_all;
 use guildhall_authority::{Account, Admin, AdminError, AuthorityConfig, InitOptions};
@@ -34,6 +34,10 @@ pub struct CityOptions {
     pub node_limits: guildhall_node::Limits,
     /// What each node works out before anybody asks.
     pub prepare: super::Prepare,
+    /// How many workers each department has; none unless said.
+    pub workers: usize,
+    /// How many rows are worth a worker's share.
+    pub rows_each: u64,
     /// Told as each step begins.
     pub report: Arc<dyn Fn(&str) + Send + Sync>,
 }
@@ -50,6 +54,8 @@ impl CityOptions {
             gateway_limits: guildhall_gateway::Limits::default(),
             node_limits: guildhall_node::Limits::default(),
             prepare: super::Prepare::default(),
+            workers: 0,
+            rows_each: guildhall_node::Pinned::default().rows_each,
             report: Arc::new(|_| {}),
         }
     }
@@ -104,18 +110,24 @@ pub async fn boot(options: CityOptions) -> Result<City> {
     let address = |council: &CouncilName| authorities[council].config.listen;
 
     let mut starting = Vec::new();
+    let mut all_workers = BTreeMap::new();
+    let mut worker_ports = Vec::new();
     for council in &file.councils {
         for department in &council.departments {
             let key: NodeKey = (council.name.clone(), department.name.clone());
             let policy = department.policy.as_ref().map(|p| file.folder.join(p));
-            let config = node_config(
+            let mut config = node_config(
                 &key,
                 hold()?,
                 policy,
                 address(&council.name),
                 &data,
                 &options,
-            );
+            )?;
+            let folder = authority_folder(&data, &council.name);
+            let (count, clock) = (options.workers, &options.clock);
+            let of = workers::add(&mut config, count, &folder, clock, &mut worker_ports).await?;
+            all_workers.insert(key.clone(), of);
             starting.push(start_department(key, config, &file, &data, &options));
         }
     }
@@ -136,9 +148,11 @@ pub async fn boot(options: CityOptions) -> Result<City> {
     )
     .await?;
     let ready = ready(&file, passwords, &data, &gateway, &options, &address).await?;
+    held.extend(worker_ports);
     Ok(City {
         authorities,
         nodes,
+        workers: all_workers,
         clean_room,
         gateway,
         clock: options.clock,
@@ -286,17 +300,20 @@ fn node_config(
         },
         limits: options.node_limits.clone(),
         prepare: options.prepare.clone(),
+        workers: guildhall_node::Pinned {
+            rows_each: options.rows_each,
+            ..guildhall_node::Pinned::default()
+        },
     })
 }
 
 async fn start_department(
     key: NodeKey,
-    config: Result<NodeConfig>,
+    config: NodeConfig,
     file: &CityFile,
     data: &Path,
     options: &CityOptions,
 ) -> Result<(NodeKey, Role<NodeConfig, RunningNode>)> {
-    let config = config?;
     let (council, department) = &key;
     let report: Report<'_> = options.report.as_ref();
     let running = bring_up(

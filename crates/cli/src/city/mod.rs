@@ -9,6 +9,7 @@ mod department;
 mod file;
 mod held;
 mod ready;
+mod workers;
 
 pub use boot::{CityOptions, boot};
 pub use file::{AccountEntry, CityFile, CouncilEntry, DepartmentEntry, QuestionEntry};
@@ -42,6 +43,8 @@ struct Role<C, R> {
 pub struct City {
     authorities: BTreeMap<CouncilName, Role<AuthorityConfig, guildhall_authority::serve::Running>>,
     nodes: BTreeMap<NodeKey, Role<NodeConfig, guildhall_node::RunningNode>>,
+    /// Those of each department, if the city was asked for some.
+    workers: BTreeMap<NodeKey, Vec<workers::Worker>>,
     /// The first council's.
     clean_room: Role<CleanRoomConfig, guildhall_clean_room::Running>,
     gateway: Role<GatewayConfig, guildhall_gateway::Running>,
@@ -123,6 +126,33 @@ impl City {
         Ok(())
     }
 
+    /// Cuts the connections of a department's worker and ends it, as a crash would. The first is `w1`.
+    pub async fn kill_worker(&mut self, key: &NodeKey, name: &str) -> Result<()> {
+        let workers = self.workers.get_mut(key).into_iter().flatten();
+        let worker = workers
+            .into_iter()
+            .find(|w| w.config.name.as_str() == name)
+            .with_context(|| format!("no worker `{name}` of `{}`", key.1))?;
+        if let Some(running) = worker.running.take() {
+            running.kill().await;
+        }
+        Ok(())
+    }
+
+    /// Starts a department's node anew with the first so many of its workers.
+    pub async fn pin_workers(&mut self, key: &NodeKey, count: usize) -> Result<()> {
+        self.kill_node(key).await?;
+        let workers = self.workers.get(key).into_iter().flatten();
+        let pinned = workers
+            .take(count)
+            .map(|w| (w.config.name.clone(), w.config.listen.clone()));
+        let pinned = pinned.collect();
+        if let Some(role) = self.nodes.get_mut(key) {
+            role.config.workers.at = pinned;
+        }
+        self.start_node(key).await
+    }
+
     /// Starts a node that was killed, at the address it had.
     pub async fn start_node(&mut self, key: &NodeKey) -> Result<()> {
         let config = self.node(key)?.config.clone();
@@ -191,6 +221,10 @@ impl City {
         }
         for node in self.nodes.into_values().filter_map(|n| n.running) {
             node.stop().await;
+        }
+        let workers = self.workers.into_values().flatten();
+        for worker in workers.filter_map(|w| w.running) {
+            worker.stop().await;
         }
         for authority in self.authorities.into_values().filter_map(|a| a.running) {
             authority.stop().await;

@@ -34,14 +34,14 @@ pub enum AuthorityCommand {
         /// authority.toml
         #[arg(long, short)]
         config: PathBuf,
-        /// What it will be: node, clean-room, gateway or analyst
+        /// What it will be: node, worker, clean-room, gateway or analyst
         #[arg(long)]
         role: Role,
         /// Its name
         #[arg(long)]
         name: String,
-        /// Its department; only nodes have one
-        #[arg(long, required_if_eq("role", "node"))]
+        /// Its department; only nodes and their workers have one
+        #[arg(long, required_if_eq_any([("role", "node"), ("role", "worker")]))]
         department: Option<String>,
     },
     /// Shut out a role (its spiffe:// name) or an account, now
@@ -260,14 +260,16 @@ fn peer(
     department: Option<String>,
 ) -> Result<PeerId> {
     let department = match (role, department) {
-        (Role::Node, Some(department)) if department != "council" => department,
+        (Role::Node | Role::Worker, Some(department)) if department != "council" => department,
         (Role::CleanRoom | Role::Gateway | Role::Analyst, None) => "council".to_owned(),
-        (Role::Node, _) => bail!("a node is of a department: give --department, and not `council`"),
+        (Role::Node | Role::Worker, _) => {
+            bail!("a {role} is of a department: give --department, and not `council`")
+        }
         (Role::CleanRoom | Role::Gateway | Role::Analyst, Some(_)) => {
             bail!("a {role} is of the council, not of a department")
         }
         (other, _) => {
-            bail!("a {other} cannot be invited; node, clean-room, gateway and analyst can")
+            bail!("a {other} cannot be invited; node, worker, clean-room, gateway and analyst can")
         }
     };
     Ok(PeerId {
@@ -347,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn only_nodes_have_a_department() {
+    fn only_nodes_and_workers_have_a_department() {
         let council: CouncilName = "northmoor".parse().unwrap();
         let of = |role, department: Option<&str>| {
             peer(&council, role, "a", department.map(str::to_owned))
@@ -362,6 +364,11 @@ mod tests {
             of(Role::Analyst, None).unwrap(),
             "spiffe://northmoor/council/analyst/a"
         );
+        assert_eq!(
+            of(Role::Worker, Some("parking")).unwrap(),
+            "spiffe://northmoor/parking/worker/a"
+        );
+        assert!(of(Role::Worker, None).is_none());
         assert!(of(Role::Node, None).is_none());
         assert!(of(Role::Node, Some("council")).is_none());
         assert!(of(Role::Gateway, Some("parking")).is_none());

@@ -6,6 +6,7 @@ pub mod clean_room;
 pub mod gateway;
 pub mod node;
 pub mod product;
+pub mod worker;
 
 use anyhow::{Context as _, Result};
 use guildhall_identity::EnrolmentCode;

@@ -5,17 +5,15 @@ use crate::authority::{Authority, AuthorityError};
 use crate::check::Officer;
 use crate::product::DatasetScan;
 use guildhall_grant::product::Product;
-use guildhall_keys::{ColumnKey, ColumnKeys, EphemeralIdentity, KeyError, KeyName, OpenError};
+use guildhall_keys::{ColumnKeys, KeyName};
 use guildhall_model::{ColumnName, DatasetName, Digest, GrantId, Timestamp};
-use guildhall_proto::authority::v1::{
-    KeyWanted, LendForCheckRequest, LendKeysRequest, LendToPrepareRequest, LentKeys,
-};
+use guildhall_proto::authority::v1::{LendForCheckRequest, LendKeysRequest, LendToPrepareRequest};
 use guildhall_proto::envelope::v1::Envelope;
 use guildhall_store::SealedDataset;
-use prost::Message;
+use guildhall_workers::Reading;
+use guildhall_workers::loan::{Loan, LoanError};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use zeroize::Zeroizing;
 
 /// Why no keys were lent.
 #[derive(Debug, thiserror::Error)]
@@ -25,20 +23,10 @@ pub(crate) enum LendError {
         #[source]
         source: AuthorityError,
     },
-    #[error("the lent keys cannot be opened")]
-    Sealed {
-        #[source]
-        source: OpenError,
-    },
-    #[error("the lent keys are malformed")]
+    #[error(transparent)]
+    Loan(#[from] LoanError),
+    #[error("the grant of the loan is malformed")]
     Malformed,
-    #[error("a lent key is none")]
-    Key {
-        #[source]
-        source: KeyError,
-    },
-    #[error("the authority lent no key for `{name}`")]
-    Missing { name: KeyName },
 }
 
 /// The names and wrapped forms of the keys that `scans` need: of each dataset the footer's and those of the
@@ -75,6 +63,23 @@ pub(crate) struct Lent {
     pub(crate) link: Option<LinkKey>,
 }
 
+/// What `scans` read, dataset by dataset.
+pub(crate) fn readings(
+    scans: &[DatasetScan],
+    datasets: &BTreeMap<DatasetName, Arc<SealedDataset>>,
+) -> Vec<Reading> {
+    let mut read: BTreeMap<&DatasetName, BTreeSet<ColumnName>> = BTreeMap::new();
+    for scan in scans {
+        let columns = read.entry(&scan.dataset).or_default();
+        columns.extend(scan.columns.iter().cloned());
+    }
+    let read = read.into_iter().filter_map(|(name, columns)| {
+        let dataset = Arc::clone(datasets.get(name)?);
+        Some(Reading { dataset, columns })
+    });
+    read.collect()
+}
+
 /// Borrows the keys of `wanted` under `grant`, sealed to a recipient that is made for this one time.
 pub(crate) async fn borrow_keys(
     authority: &dyn Authority,
@@ -88,19 +93,24 @@ pub(crate) async fn borrow_keys(
             link: None,
         });
     }
-    let names: BTreeSet<KeyName> = wanted.keys().cloned().collect();
-    let identity = EphemeralIdentity::generate();
+    let (loan, keys) = Loan::of(wanted);
     let request = LendKeysRequest {
         grant: Some(grant.clone()),
         fragment_digest: fragment.as_bytes().to_vec(),
-        ephemeral_recipient: identity.recipient().to_string(),
-        keys: wanted.into_iter().map(to_wire).collect(),
+        ephemeral_recipient: loan.recipient(),
+        keys,
+        assignment: None,
     };
     let lent = authority
         .lend_keys(request)
         .await
         .map_err(|source| LendError::Authority { source })?;
-    opened(&identity, &lent.sealed, names)
+    let (keys, link) = loan.opened_with_link(&lent.sealed)?;
+    let link = match link.as_slice() {
+        [] => None,
+        bytes => Some(LinkKey::from_bytes(bytes).ok_or(LoanError::Malformed)?),
+    };
+    Ok(Lent { keys, link })
 }
 
 /// Borrows the keys of all that `product` reads of `datasets`, on an officer's leave; and the grant that it was
@@ -121,23 +131,22 @@ pub(crate) async fn borrow_for_check(
         .map(|(dataset, columns)| DatasetScan { dataset, columns })
         .collect();
     let wanted = wanted(&scans, datasets);
-    let names: BTreeSet<KeyName> = wanted.keys().cloned().collect();
-    let identity = EphemeralIdentity::generate();
+    let (loan, keys) = Loan::of(wanted);
     let request = LendForCheckRequest {
         account: officer.account.clone(),
         password: officer.password.to_string(),
         product: Some(signed),
-        ephemeral_recipient: identity.recipient().to_string(),
-        keys: wanted.into_iter().map(to_wire).collect(),
+        ephemeral_recipient: loan.recipient(),
+        keys,
     };
     let lent = authority.lend_for_check(request).await;
     let lent = lent.map_err(|source| LendError::Authority { source })?;
     let grant = lent.grant.parse().map_err(|_| LendError::Malformed)?;
-    Ok((opened(&identity, &lent.sealed, names)?.keys, grant))
+    Ok((loan.opened(&lent.sealed)?, grant))
 }
 
 /// Keys that were lent to prepare with, the grant that it was under, which is used up, and the end of the loan.
-pub(crate) struct Loan {
+pub(crate) struct ToPrepare {
     pub(crate) keys: ColumnKeys,
     pub(crate) grant: GrantId,
     pub(crate) ends: Timestamp,
@@ -148,74 +157,21 @@ pub(crate) async fn borrow_to_prepare(
     authority: &dyn Authority,
     product: &Product,
     wanted: BTreeMap<KeyName, Vec<u8>>,
-) -> Result<Loan, LendError> {
-    let names: BTreeSet<KeyName> = wanted.keys().cloned().collect();
-    let identity = EphemeralIdentity::generate();
+) -> Result<ToPrepare, LendError> {
+    let (loan, keys) = Loan::of(wanted);
     let request = LendToPrepareRequest {
         product: product.name.to_string(),
         version: product.version,
-        ephemeral_recipient: identity.recipient().to_string(),
-        keys: wanted.into_iter().map(to_wire).collect(),
+        ephemeral_recipient: loan.recipient(),
+        keys,
     };
     let lent = authority.lend_to_prepare(request).await;
     let lent = lent.map_err(|source| LendError::Authority { source })?;
-    Ok(Loan {
-        keys: opened(&identity, &lent.sealed, names)?.keys,
+    Ok(ToPrepare {
+        keys: loan.opened(&lent.sealed)?,
         grant: lent.grant.parse().map_err(|_| LendError::Malformed)?,
         ends: Timestamp::from_micros(lent.expires_us),
     })
-}
-
-/// The keys of `names`, all of them, as they were sealed to us.
-fn opened(
-    identity: &EphemeralIdentity,
-    sealed: &[u8],
-    names: BTreeSet<KeyName>,
-) -> Result<Lent, LendError> {
-    let opened = identity
-        .open(sealed)
-        .map_err(|source| LendError::Sealed { source })?;
-    let lent = read_keys(&opened)?;
-    match names.into_iter().find(|n| lent.keys.get(n).is_none()) {
-        Some(name) => Err(LendError::Missing { name }),
-        None => Ok(lent),
-    }
-}
-
-fn to_wire((name, age): (KeyName, Vec<u8>)) -> KeyWanted {
-    KeyWanted {
-        dataset: name.dataset.to_string(),
-        column: name.column.map(String::from).unwrap_or_default(),
-        period: name.period.to_string(),
-        age,
-    }
-}
-
-fn read_keys(opened: &[u8]) -> Result<Lent, LendError> {
-    let mut lent = LentKeys::decode(opened).map_err(|_| LendError::Malformed)?;
-    let link = Zeroizing::new(std::mem::take(&mut lent.link_key));
-    let link = match link.as_slice() {
-        [] => None,
-        bytes => Some(LinkKey::from_bytes(bytes).ok_or(LendError::Malformed)?),
-    };
-    let mut keys = ColumnKeys::new();
-    for key in lent.keys {
-        let bytes = Zeroizing::new(key.key);
-        let column = match key.column.as_str() {
-            "" => None,
-            name => Some(name.parse().map_err(|_| LendError::Malformed)?),
-        };
-        let name = KeyName {
-            dataset: key.dataset.parse().map_err(|_| LendError::Malformed)?,
-            column,
-            period: key.period.parse().map_err(|_| LendError::Malformed)?,
-        };
-        keys.insert(
-            name,
-            ColumnKey::from_bytes(&bytes).map_err(|source| LendError::Key { source })?,
-        );
-    }
-    Ok(Lent { keys, link })
 }
 
 #[cfg(test)]

@@ -47,6 +47,7 @@ use crate::authority::Authority;
 use crate::engine::Engine;
 use crate::error::{Privacy, RunError};
 use crate::product::{Products, Served, ShelfError, scans};
+use datafusion::logical_expr::LogicalPlan;
 use datafusion::physical_plan::{SendableRecordBatchStream, execute_stream};
 use guildhall_audit::{Decision, Entry, Event, Mode, Reason};
 use guildhall_disclosure::{Gate, NoiseSecret, Rule};
@@ -55,6 +56,7 @@ use guildhall_model::{Digest, OutputClass, PeerId, ProductRef, Role, SharedClock
 use guildhall_policy::{Action, Asker, Decision as PolicyDecision, Policies, Question, Subject};
 use guildhall_proto::authority::v1::DebitRequest;
 use guildhall_proto::node::v1::RunRequest;
+use guildhall_workers::{Fleet, Reading};
 use pace::Pace;
 use planned::{Planned, PlannedWork, Source};
 use std::collections::BTreeSet;
@@ -71,6 +73,8 @@ pub(crate) struct Runner {
     pub(crate) secret: NoiseSecret,
     pub(crate) patterns: Arc<Patterns>,
     pub(crate) engine: Engine,
+    /// The department's workers, which rows are worked out by.
+    pub(crate) fleet: Option<Fleet>,
     pub(crate) authority: Arc<dyn Authority>,
     pub(crate) log: Log,
     pub(crate) clock: SharedClock,
@@ -282,11 +286,11 @@ impl Runner {
             source,
         }) = paid;
         let Source::Sealed { datasets, lent } = source else {
-            let made_up = true;
             return Ok(Keyed {
                 grant,
                 work,
-                made_up,
+                readings: Vec::new(),
+                made_up: true,
                 link: None,
             });
         };
@@ -305,11 +309,11 @@ impl Runner {
         .map_err(|source| RunError::Keys { source })?;
         // The cell is fresh: nobody else can have set it.
         let _ = lent.set(keys);
-        let made_up = false;
         Ok(Keyed {
             grant,
             work,
-            made_up,
+            readings: lend::readings(&read, &datasets),
+            made_up: false,
             link,
         })
     }
@@ -319,6 +323,7 @@ impl Runner {
         let Keyed {
             grant,
             work,
+            readings,
             made_up,
             link: _,
         } = keyed;
@@ -326,9 +331,9 @@ impl Runner {
         let pace = Pace::begin(longest);
         let (rows, gate, privacy) = match work {
             PlannedWork::Rows(plan) => {
-                let (physical, context) = self.engine.physical(&plan).await?;
-                let gate = Gate::new(Rule::OpenRows, physical.schema())?;
-                (execute_stream(physical, context)?, gate, Privacy::Rows)
+                let rows = self.rows(&plan, &grant, &readings).await?;
+                let gate = Gate::new(Rule::OpenRows, rows.schema())?;
+                (rows, gate, Privacy::Rows)
             }
             PlannedWork::Cells(cells) => {
                 let whole = stream::Whole {
@@ -359,6 +364,28 @@ impl Runner {
             made_up,
         };
         Ok(work.start())
+    }
+
+    /// The rows of a plan whose rows leave, worked out by the workers if there are any.
+    ///
+    /// Invariant: what comes of workers goes the way of what comes of this engine, through the gate.
+    async fn rows(
+        &self,
+        plan: &LogicalPlan,
+        grant: &FreshGrant,
+        readings: &[Reading],
+    ) -> Result<SendableRecordBatchStream, RunError> {
+        if let Some(fleet) = self.fleet.as_ref().filter(|_| !readings.is_empty()) {
+            let question = guildhall_workers::Question {
+                grant,
+                envelope: grant.envelope(),
+                readings,
+            };
+            let rows = fleet.start(&self.engine.state(), plan, &question).await;
+            return rows.map_err(|source| RunError::Workers { source });
+        }
+        let (physical, context) = self.engine.physical(plan).await?;
+        Ok(execute_stream(physical, context)?)
     }
 
     async fn start_ad_hoc(
@@ -455,6 +482,8 @@ struct Paid(Planned);
 struct Keyed {
     grant: FreshGrant,
     work: PlannedWork,
+    /// What it reads of datasets at rest.
+    readings: Vec<Reading>,
     /// Whether its rows are a twin's.
     made_up: bool,
     /// What tokens are made with, where rows meet others.
