@@ -252,9 +252,10 @@ impl State {
         self.check_cover(node, &grant, &wanted)?;
         self.check_unused(&grant, borrower, &wanted, now)?;
 
+        // Invariant: tokens are made at the node that the grant names, and its key goes to nobody else.
         let link = match &grant.linkage {
-            Some(linkage) => Some(self.links.key(&linkage.id, now)?),
-            None => None,
+            Some(linkage) if assignment.is_none() => Some(self.links.key(&linkage.id, now)?),
+            Some(_) | None => None,
         };
         entry.linkage = grant.linkage.as_ref().map(|l| l.id.clone());
 

@@ -11,6 +11,7 @@
 //! takes the rule out of its policy, and questions are answered as before, the first over new data slowly.
 
 use crate::check::Leave;
+use crate::grants;
 use crate::lend::Wanted;
 use crate::presented;
 use crate::refusal::Refusal;
@@ -128,7 +129,12 @@ impl State {
         let (register, policy) = (self.register()?, self.policies.in_force());
         let deciding = self.deciding(&register, &policy, node, now);
         let (act, at) = (Action::PrepareProduct, deciding.gateway);
-        match deciding.decide(asker, act, product, purpose, columns, at) {
+        let reading = grants::Reading {
+            columns,
+            recipient: at,
+            linked: &BTreeSet::new(),
+        };
+        match deciding.decide(asker, act, product, purpose, &reading) {
             Decision::Permit { policies } => Ok(policies),
             Decision::Forbid { policies } => Err(Refusal::Policy {
                 product: product.product_ref(),
