@@ -131,6 +131,7 @@ impl Two {
             fragment_digest: fragment_digest().as_bytes().to_vec(),
             ephemeral_recipient: identity.recipient().to_string(),
             keys: vec![wrapped(Some("ward"), &self.town.sessions)],
+            assignment: None,
         };
         let lent = self.town.state.lend_keys(&self.town.node, request).await;
         let lent = lent.map_err(|refusal| refusal.to_string())?;
