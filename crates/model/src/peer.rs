@@ -72,7 +72,9 @@ pub enum PeerIdError {
     #[error("not of the form `spiffe://<council>/<department>/<role>/<name>`")]
     Form,
     /// The role is none that Guildhall has.
-    #[error("the role is not one of authority, node, worker, gateway, clean-room, supplier-door, analyst")]
+    #[error(
+        "the role is not one of authority, node, worker, gateway, clean-room, supplier-door, analyst"
+    )]
     Role,
 }
 
