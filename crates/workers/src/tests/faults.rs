@@ -50,7 +50,7 @@ async fn a_worker_that_dies_at_work_fails_the_question_by_name_and_the_next_runs
     for worker in &department.workers {
         worker.holds(1).await;
     }
-    let waiting = tokio::spawn(answer.try_collect::<Vec<_>>());
+    let waiting = guildhall_telemetry::spawn(answer.try_collect::<Vec<_>>());
     department.workers[1].running.take().unwrap().kill().await;
     let failed = tokio::time::timeout(Duration::from_secs(20), waiting).await;
     let error = failed.unwrap().unwrap().unwrap_err();
