@@ -155,6 +155,7 @@ impl Lender for Desk {
             key: key.as_bytes().to_vec(),
         };
         let plain = LentKeys {
+            link_key: vec![],
             keys: keys.iter().map(lent).collect(),
         }
         .encode_to_vec();
@@ -360,6 +361,7 @@ impl Department {
             expires: now.after(Duration::from_secs(300)),
             query: "q-1".parse().unwrap(),
             gateway,
+            linkage: None,
         }
     }
 

@@ -127,7 +127,15 @@ async fn however_it_is_written_it_is_the_same_question() {
     let city = city();
     let same = "select c.ward, count(distinct c.person) as n from northmoor.care.stays c \
                 join northmoor.housing.stays h on c.person = h.tenant where h.ward = 'W1' group by c.ward";
-    let (first, _) = asked(&city, same).await;
+    // But for the names of the answer's columns, which are the statement's own.
+    let unnamed = |mut query: LinkedQuery| {
+        let keys = query.cells.keys.iter_mut().map(|k| &mut k.name);
+        let told = query.cells.aggregates.iter_mut().map(|a| &mut a.name);
+        keys.chain(told).for_each(String::clear);
+        query
+    };
+    let (_, first) = asked(&city, same).await;
+    let first = unnamed(first);
     for other in [
         "select w as ward, count(distinct p) as n from (select ward as w, person as p from northmoor.care.stays) c, \
          northmoor.housing.stays h where 'W1' = h.ward and h.tenant = p group by w",
@@ -136,9 +144,9 @@ async fn however_it_is_written_it_is_the_same_question() {
         "select c.ward, count(distinct h.tenant) as n from northmoor.care.stays c left join northmoor.housing.stays h \
          on c.person = h.tenant, northmoor.tax.stays t where h.ward = 'W1' and t.payer = h.tenant group by c.ward",
     ] {
-        let (whole, query) = asked(&city, other).await;
+        let (_, query) = asked(&city, other).await;
         match query.members.len() {
-            2 => assert_eq!(whole.digest, first.digest, "{other}"),
+            2 => assert_eq!(unnamed(query), first, "{other}"),
             _ => assert!(
                 presences(&query)
                     .iter()
