@@ -83,7 +83,7 @@ fn people() -> Vec<Person> {
         .collect();
     for (ward, all, tenants) in [("W8", 30, 7), ("W9", 40, 37)] {
         for at in 0..all {
-            let number = people.len() as u32;
+            let number = u32::try_from(people.len()).unwrap();
             people.push(Person {
                 name: format!("P{number:06}"),
                 ward: ward.to_owned(),

@@ -73,8 +73,8 @@ pub(crate) enum AdmissionError {
     NotJoint { product: ProductRef },
     #[error("rows of `{product}` may not meet those of `{other}`")]
     NotLinked {
-        product: ProductRef,
-        other: ProductRef,
+        product: Box<ProductRef>,
+        other: Box<ProductRef>,
     },
     #[error("the catalogue of the grant cannot be made")]
     Catalogue {
@@ -260,8 +260,8 @@ fn check_linkage(
         };
         if let Some(served) = products.values().find(|s| !agreed(s)) {
             return Err(AdmissionError::NotLinked {
-                product: served.product().product_ref(),
-                other: other.clone(),
+                product: Box::new(served.product().product_ref()),
+                other: Box::new(other.clone()),
             });
         }
     }
