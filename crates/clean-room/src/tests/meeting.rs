@@ -392,7 +392,9 @@ async fn the_same_people_have_the_same_noise_whatever_is_seen_of_the_others() {
 async fn rows_that_cannot_be_fail_the_whole_and_their_department_is_named() {
     let brought = || Brought::of(Presence::Required);
     let turned = |b: RecordBatch| {
-        let order = arrow::array::UInt32Array::from_iter_values((0..b.num_rows() as u32).rev());
+        let order = arrow::array::UInt32Array::from_iter_values(
+            (0..u32::try_from(b.num_rows()).unwrap()).rev(),
+        );
         arrow::compute::take_record_batch(&b, &order).unwrap()
     };
     let untold = |b: RecordBatch| b.project(&[1, 0]).unwrap();
