@@ -9,6 +9,7 @@ mod bare;
 mod city;
 mod distributed;
 mod figures;
+mod linked;
 mod protection;
 mod release;
 mod tpch;
@@ -36,6 +37,8 @@ enum Command {
     Protection(protection::ProtectionArgs),
     /// TPC-H on a node with workers, against the node alone
     Distributed(distributed::DistributedArgs),
+    /// What it costs to link rows of two departments, against a plain hash join of them
+    Linked(linked::LinkedArgs),
     /// What disclosure control costs: aggregates over a private product, against the same product declared open
     Release(release::ReleaseArgs),
 }
@@ -50,6 +53,7 @@ fn main() -> Result<()> {
         match cli.command {
             Command::Protection(args) => protection::run(args).await,
             Command::Distributed(args) => distributed::run(args).await,
+            Command::Linked(args) => linked::run(args).await,
             Command::Release(args) => release::run(args).await,
         }
     })

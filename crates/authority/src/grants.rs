@@ -3,8 +3,8 @@
 use crate::refusal::Refusal;
 use crate::shelf::Register;
 use guildhall_audit::{Decision as Decided, Entry, Event, ProductSeen, Reason};
-use guildhall_grant::product::{DEVELOPMENT, Product};
-use guildhall_grant::{Grant, GrantedProduct, Linkage, output_from_wire};
+use guildhall_grant::product::Product;
+use guildhall_grant::{Grant, GrantedProduct, output_from_wire};
 use guildhall_model::{
     ColumnClass, ColumnName, CouncilName, Digest, FragmentDigest, GrantId, OutputClass, PeerId,
     ProductRef, Purpose, QueryId, ReleaseClass, Role, Timestamp,
@@ -12,12 +12,8 @@ use guildhall_model::{
 use guildhall_policy::{Action, Asker, Decision, Policies, Question, Subject};
 use guildhall_proto::authority::v1 as wire;
 use ring::rand::{SecureRandom as _, SystemRandom};
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
+use std::collections::BTreeSet;
 use std::time::Duration;
-
-/// How many products' rows meet in one question.
-const LINKED: RangeInclusive<usize> = 2..=4;
 
 /// What the authority needs to decide.
 pub(crate) struct Deciding<'a> {
@@ -62,7 +58,7 @@ pub(crate) struct FragmentAsked {
     pub(crate) recipient: PeerId,
     digest: FragmentDigest,
     /// The linked question that it is of; with tokenised rows, and with nothing else.
-    linked: Option<Digest>,
+    pub(crate) linked: Option<Digest>,
 }
 
 impl FragmentAsked {
@@ -115,25 +111,6 @@ impl FragmentAsked {
     }
 }
 
-impl Asked {
-    /// The other products of the linked question that `fragment` is of.
-    fn partners(&self, fragment: &FragmentAsked) -> BTreeSet<ProductRef> {
-        let of_question =
-            |other: &&FragmentAsked| fragment.linked.is_some() && other.linked == fragment.linked;
-        let others = self.fragments.iter().filter(of_question);
-        let own = |p: &&GrantedProduct| {
-            let mut own = fragment.products.iter();
-            own.any(|o| (&o.department, &o.product) == (&p.department, &p.product))
-        };
-        let council = &self.council;
-        others
-            .flat_map(|o| &o.products)
-            .filter(|p| !own(p))
-            .map(|p| reference(council, p))
-            .collect()
-    }
-}
-
 impl Deciding<'_> {
     /// The grants for every fragment of a question, or the first reason against one.
     pub(crate) fn grants(&self, asked: &Asked) -> Result<Vec<Issued>, Refusal> {
@@ -148,68 +125,6 @@ impl Deciding<'_> {
             issued.grant.linkage = linkage.cloned();
         }
         Ok(issued)
-    }
-
-    /// The linkages that the fragments are of, by their questions.
-    ///
-    /// Invariant: rows of two products meet only if each names the other, for a purpose whose rows are not made up.
-    fn linkages(&self, asked: &Asked) -> Result<BTreeMap<Digest, Linkage>, Refusal> {
-        let mut linkages = BTreeMap::new();
-        for fragment in &asked.fragments {
-            let Some(question) = fragment.linked else {
-                continue;
-            };
-            let id = random_id("l")?;
-            let linkage = linkages.entry(question).or_insert(Linkage {
-                id: id.parse().map_err(|e| Refusal::internal(&e))?,
-                question,
-                products: BTreeSet::new(),
-            });
-            let [wanted] = fragment.products.as_slice() else {
-                let why = "rows that are linked are of one product each";
-                return Err(Refusal::invalid("fragments.products", why));
-            };
-            if !linkage.products.insert(reference(self.council, wanted)) {
-                let why = "rows of one product are linked with themselves";
-                return Err(Refusal::invalid("fragments.products", why));
-            }
-        }
-        if !linkages.is_empty() && asked.purpose.as_str() == DEVELOPMENT {
-            let why = "made-up rows are not linked; ask for another purpose";
-            return Err(Refusal::invalid("purpose", why));
-        }
-        for linkage in linkages.values() {
-            self.check_linkage(linkage)?;
-        }
-        Ok(linkages)
-    }
-
-    fn check_linkage(&self, linkage: &Linkage) -> Result<(), Refusal> {
-        if !LINKED.contains(&linkage.products.len()) {
-            let why = format!(
-                "rows of {} to {} products meet",
-                LINKED.start(),
-                LINKED.end()
-            );
-            return Err(Refusal::invalid("fragments.linked_question_digest", why));
-        }
-        let known = |name: &ProductRef| {
-            let found = self.register.product(&name.department, &name.product);
-            let found = found.map(|r| &r.product);
-            found.ok_or_else(|| Refusal::NoProduct(name.clone()))
-        };
-        for name in &linkage.products {
-            let product = known(name)?;
-            for other in linkage.products.iter().filter(|o| *o != name) {
-                if !product.links_with(known(other)?) {
-                    return Err(Refusal::Class {
-                        product: name.clone(),
-                        why: format!("its rows are not linked with those of `{other}`"),
-                    });
-                }
-            }
-        }
-        Ok(())
     }
 
     fn grant(&self, asked: &Asked, fragment: &FragmentAsked) -> Result<Issued, Refusal> {
@@ -386,7 +301,7 @@ impl Deciding<'_> {
     }
 }
 
-fn reference(council: &CouncilName, wanted: &GrantedProduct) -> ProductRef {
+pub(crate) fn reference(council: &CouncilName, wanted: &GrantedProduct) -> ProductRef {
     ProductRef {
         council: council.clone(),
         department: wanted.department.clone(),

@@ -30,6 +30,7 @@ mod grants;
 mod init;
 mod ledger;
 mod lend;
+mod linkage;
 mod links;
 mod log;
 mod policies;

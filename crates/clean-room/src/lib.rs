@@ -7,9 +7,10 @@
 //!
 //! Or the parts are rows under tokens, which meet here and of which cells are released ([`linked`]).
 //!
-//! It holds what one question needs, in memory, until that is answered: no key, no row, no unit, nothing on disk. What it
-//! learns meanwhile are the owners' cells before disclosure control, with the sums of their units' record keys, and what
-//! their noise is drawn with; who reads its memory learns them, too. It is the council's to run.
+//! It holds what one question needs, in memory, until that is answered: no key, no name of a unit, nothing on disk. What it
+//! learns meanwhile are the owners' cells before disclosure control, with the sums of their units' record keys, or their rows
+//! with tokens and 8 bits of a record key in place of units; and what their noise is drawn with. Who reads its memory learns
+//! them, too. It is the council's to run.
 //!
 //! Not yet: a log of its own (nodes and authorities keep theirs), and answers padded to buckets of time.
 //!
