@@ -4,7 +4,6 @@
 //! unit has at each owner are spans of rows; the rows that meet are every way to take one row of each span.
 
 use super::rows::Rows;
-use guildhall_plan::linked::Presence;
 use std::ops::Range;
 
 /// One unit: of each member the rows that it has there, none where it has none.
@@ -20,32 +19,32 @@ impl Unit<'_> {
         self.spans.get(member).is_some_and(|s| !s.is_empty())
     }
 
-    /// Whether its rows are in the answer, for what it takes at each member.
-    pub(crate) fn is_in(&self, presences: &[Presence]) -> bool {
-        let holds = |(at, presence): (usize, &Presence)| match presence {
-            Presence::Required | Presence::Some => self.is_at(at),
-            Presence::None => !self.is_at(at),
-            Presence::Optional => true,
-        };
-        presences.iter().enumerate().all(holds)
+    /// Whether it has rows at each of `members`.
+    pub(crate) fn is_at_all(&self, members: &[usize]) -> bool {
+        members.iter().all(|at| self.is_at(*at))
     }
 
-    /// Every way to take one row of each of `members`, none of a member where it has none: calls `each` with the rows taken,
-    /// in the order of `members`, until that says that it is enough.
+    /// In how many ways one row of each of `members` can be taken.
+    pub(crate) fn count(&self, members: &[usize]) -> u64 {
+        let spans = members.iter().filter_map(|at| self.spans.get(*at));
+        let rows = spans.map(|s| u64::try_from(s.len()).unwrap_or(u64::MAX));
+        rows.fold(1, u64::saturating_mul)
+    }
+
+    /// Every way to take one row of each of `members`: calls `each` with the rows taken, in the order of `members`, until that
+    /// says that it is enough.
     pub(crate) fn ways(
         &self,
         members: &[usize],
-        taken: &mut Vec<Option<u32>>,
-        each: &mut impl FnMut(&[Option<u32>]) -> bool,
+        taken: &mut Vec<u32>,
+        each: &mut impl FnMut(&[u32]) -> bool,
     ) -> bool {
         let Some(member) = members.get(taken.len()) else {
             return each(taken);
         };
-        let span = self.spans.get(*member).cloned().unwrap_or_default();
-        let none = span.is_empty().then_some(None);
         // Rows are fewer than 2^32, see where they come in.
-        let rows = span.map(|row| u32::try_from(row).ok());
-        for row in rows.chain(none) {
+        let span = self.spans.get(*member).cloned().unwrap_or_default();
+        for row in span.filter_map(|row| u32::try_from(row).ok()) {
             taken.push(row);
             let goes_on = self.ways(members, taken, each);
             taken.pop();
@@ -113,7 +112,8 @@ mod tests {
         let mut numbers = BTreeSet::new();
         units::<()>(&of, |unit| {
             assert!(numbers.insert(unit.number));
-            if unit.is_in(&[Presence::Required; 3]) {
+            if unit.is_at_all(&[0, 1, 2]) {
+                assert!(unit.count(&[0, 1, 2]) > 0);
                 unit.ways(&[0, 1, 2], &mut Vec::new(), &mut |taken| {
                     met.push(taken.to_vec());
                     true
@@ -127,7 +127,7 @@ mod tests {
             for (b, y) in all[1].iter().enumerate() {
                 for (c, z) in all[2].iter().enumerate() {
                     if x == y && y == z {
-                        expected.push([a, b, c].map(|row| u32::try_from(row).ok()).to_vec());
+                        expected.push([a, b, c].map(|row| u32::try_from(row).unwrap()).to_vec());
                     }
                 }
             }
@@ -138,36 +138,11 @@ mod tests {
     }
 
     #[test]
-    fn presence_decides_who_is_in_and_what_is_missing_is_none() {
-        let of = [rows(&[1, 2]), rows(&[2, 3])];
-        let taken = |presences: [Presence; 2]| {
-            let mut all = Vec::new();
-            units::<()>(&of, |unit| {
-                if unit.is_in(&presences) {
-                    unit.ways(&[0, 1], &mut Vec::new(), &mut |taken| {
-                        all.push((taken[0], taken[1]));
-                        true
-                    });
-                }
-                Ok(())
-            })
-            .unwrap();
-            all
-        };
-        use Presence::{None as Without, Optional, Required};
-        assert_eq!(taken([Required, Required]), [(Some(1), Some(0))]);
-        assert_eq!(
-            taken([Required, Optional]),
-            [(Some(0), None), (Some(1), Some(0))]
-        );
-        assert_eq!(taken([Required, Without]), [(Some(0), None)]);
-    }
-
-    #[test]
     fn whoever_has_seen_enough_is_shown_no_more() {
         let of = [rows(&[1; 100]), rows(&[1; 100])];
         let mut seen = 0;
         units::<()>(&of, |unit| {
+            assert_eq!(unit.count(&[0, 1]), 10_000);
             let whole = unit.ways(&[0, 1], &mut Vec::new(), &mut |_| {
                 seen += 1;
                 seen < 7

@@ -95,12 +95,16 @@ impl Meeting {
         let coming = self.offers.iter_mut().zip(&self.members);
         let coming = coming.map(|(offer, member)| rows(offer, member, room));
         let rows = try_join_all(coming).await?;
-        // Work that was begun goes on to its end, and its turn is not given back before.
+        // Stops when nobody waits any more, and its turn is not given back before.
+        let waiting = Arc::new(());
+        let waited_for = Arc::downgrade(&waiting);
         let released = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            self.weigh(&rows)
+            self.weigh(&rows, &|| waited_for.strong_count() > 0)
         });
-        released.await.map_err(Error::internal)?
+        let released = released.await.map_err(Error::internal)?;
+        drop(waiting);
+        released
     }
 
     fn question(&self) -> Result<Question<'_>, Error> {

@@ -3,18 +3,14 @@
 use super::Member;
 use crate::error::Error;
 use crate::gather::{Offer, Room};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, RecordBatch, Scalar, StringArray, UInt8Array,
-};
-use arrow::compute::kernels::cmp::eq;
-use arrow::compute::{and, cast, concat_batches, filter_record_batch};
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, UInt8Array};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, DataType, SchemaRef, UInt8Type};
-use arrow::error::ArrowError;
 use futures::StreamExt as _;
 use guildhall_client::arrow_message::{decode_batch, decode_schema};
 use guildhall_cube::{Question, TotalOf};
 use guildhall_model::ColumnName;
-use guildhall_plan::cube::{CubeFilter, CubeLevel, LevelBy};
+use guildhall_plan::cube::{CubeLevel, LevelBy};
 use guildhall_proto::node::v1::ArrowMessage;
 use guildhall_proto::node::v1::contribution::Kind;
 use zeroize::Zeroizing;
@@ -97,7 +93,7 @@ impl Layout {
     }
 }
 
-/// An owner's rows that take part, in the order of their tokens. Tokens are overwritten when dropped.
+/// An owner's rows, in the order of their tokens. Tokens are overwritten when dropped.
 pub(crate) struct Rows {
     pub(crate) tokens: Zeroizing<Vec<u128>>,
     /// What is told of each row's record key.
@@ -142,7 +138,6 @@ pub(crate) async fn rows(offer: &mut Offer, member: &Member, room: &Room) -> Res
         return Err(off("more rows than can meet others"));
     }
     let all = concat_batches(&schema, &batches).map_err(Error::internal)?;
-    let all = taking_part(&all, member).map_err(Error::internal)?;
     read(all, &member.layout).map_err(off)
 }
 
@@ -152,63 +147,6 @@ fn schema_of(message: &ArrowMessage, member: &Member) -> Result<SchemaRef, &'sta
         Some(what) => Err(what),
         None => Ok(schema),
     }
-}
-
-/// The rows that meet the member's conditions.
-fn taking_part(all: &RecordBatch, member: &Member) -> Result<RecordBatch, ArrowError> {
-    let mut taken: Option<BooleanArray> = None;
-    for condition in &member.of.conditions {
-        let (level, value) = wanted(condition)?;
-        let column = member
-            .layout
-            .levels
-            .iter()
-            .position(|l| match (&level, &l.by) {
-                (Wanted::Level(level), _) => l.is_same(level),
-                (Wanted::Groups(column), LevelBy::Groups(_)) => l.column == *column,
-                (Wanted::Groups(_), _) => false,
-            });
-        let column = column.and_then(|at| all.columns().get(at));
-        let column = column.ok_or_else(|| ArrowError::SchemaError("no such level".to_owned()))?;
-        // The column as the literal is: a literal that is cut to the column's type might meet another value.
-        let meets = eq(&cast(column, value.data_type())?, &Scalar::new(value))?;
-        taken = Some(match taken {
-            Some(before) => and(&before, &meets)?,
-            None => meets,
-        });
-    }
-    match taken {
-        Some(taken) => filter_record_batch(all, &taken),
-        None => Ok(all.clone()),
-    }
-}
-
-/// The level that a condition is about.
-enum Wanted {
-    Level(CubeLevel),
-    Groups(ColumnName),
-}
-
-fn wanted(condition: &CubeFilter) -> Result<(Wanted, ArrayRef), ArrowError> {
-    Ok(match condition {
-        CubeFilter::Eq {
-            column,
-            roll_up,
-            value,
-        } => {
-            let value = value.to_array_of_size(1);
-            let value = value.map_err(|e| ArrowError::ExternalError(Box::new(e)))?;
-            let level = CubeLevel::of(column, roll_up.as_ref());
-            (Wanted::Level(level), value)
-        }
-        CubeFilter::InRollUp {
-            column, roll_up, ..
-        } => {
-            let group = StringArray::from(vec![roll_up.name.as_str()]);
-            let group: ArrayRef = std::sync::Arc::new(group);
-            (Wanted::Groups(column.clone()), group)
-        }
-    })
 }
 
 /// Rows whose tokens are there and in order.

@@ -5,16 +5,16 @@
 //! A cell of the answer is of units that are somewhere and meet what the question takes of them elsewhere; the same units, and
 //! others, are in cells that an owner publishes by itself, or that another question links. The one taken from the other tells
 //! of those that are left: of the people of a ward whom an owner knows, how many are *not* in the answer. So for each set of
-//! members whose rows show there is a lattice [beside](Beside) the answer's: all units that are at those members, told apart
+//! members but all there is a lattice [beside](Beside) the answer's: all units that are at those members, told apart
 //! by their dimensions and by whether they are in the answer, with *in* and *out* as declared values of one more axis. What
 //! is withheld there of the units that are in, for the margins with those that are out, the answer withholds.
 //!
 //! # Noise
 //!
-//! As everywhere it is a function of the members. The record keys are 8 bits of a unit's (see the node's text on tokens), of
-//! that member among those who have to be there whose name comes first; the secret is of all owners together, so that no
-//! owner alone can draw it. The same units linked with another set of products have other noise: with `n` products that may
-//! meet there are fewer than `2^n` draws of one count.
+//! As everywhere it is a function of the members. The record keys are the 8 bits of a unit's that the first member by name
+//! tells (see the node's text on tokens); the secret is of all owners together, so that no owner alone can draw it. The same
+//! units linked with another set of products have other noise: with `n` products that may meet there are fewer than `2^n`
+//! draws of one count. An owner that lies about its secret or its bits has its questions drawn anew.
 
 use super::Meeting;
 use super::meet::{Unit, units};
@@ -30,13 +30,13 @@ use guildhall_disclosure::{
 };
 use guildhall_model::ColumnName;
 use guildhall_plan::cube::CubeLevel;
-use guildhall_plan::linked::{Presence, own_name};
+use guildhall_plan::linked::own_name;
 use std::sync::Arc;
 
 /// Rows that are handed on at a time.
 const STEP: usize = 8_192;
 /// The most ways in which the rows of one question meet.
-const MOST_ROWS: u64 = 1 << 30;
+const MOST_ROWS: u64 = 1 << 28;
 /// The most cells of one table: beyond it hardly any stands on more than one unit.
 const MOST_CELLS: usize = 2_000_000;
 /// What the axis of a lattice beside the answer's says of units that are not in it.
@@ -52,11 +52,12 @@ struct Place {
 /// Units at some members, as a gathering takes them.
 struct Met<'a> {
     rows: &'a [Rows],
-    presences: Vec<Presence>,
-    /// Whose rows are taken, each with each.
+    /// At which a unit is.
+    at: Vec<usize>,
+    /// Those of them whose rows are taken, each with each.
     members: Vec<usize>,
-    /// Whose record keys are told; the first of these at which a unit is.
-    told_by: Vec<usize>,
+    /// How many members there are.
+    all: usize,
     keys: Vec<Place>,
     values: Vec<Place>,
     /// Units that are in the answer alone, or all with a word on whether they are.
@@ -65,16 +66,18 @@ struct Met<'a> {
 
 impl Meeting {
     /// Has the rows meet, and takes from the cells of them what was asked for and passes.
-    pub(super) fn weigh(&self, rows: &[Rows]) -> Result<Released, Error> {
+    ///
+    /// Ends early when nobody waits any more: `going` says whether somebody does.
+    pub(super) fn weigh(&self, rows: &[Rows], going: &dyn Fn() -> bool) -> Result<Released, Error> {
         let question = self.question()?;
         let axes = question.axes().map_err(Error::internal)?;
         let facts = self.facts(&question, |_| true)?;
-        let shown = self.showing();
-        let met = self.met(rows, &question, &shown, true)?;
-        let gathered = met.gathered(self.adds(&question, |_| true)?)?;
+        let all: Vec<usize> = (0..self.members.len()).collect();
+        let met = self.met(rows, &question, &all, true)?;
+        let gathered = met.gathered(self.adds(&question, |_| true)?, going)?;
         let (places, more) = question.places();
         let tables = tables(&gathered, &axes, &more)?;
-        let beside = self.beside(rows, &question, &axes)?;
+        let beside = self.beside(rows, &question, &axes, going)?;
         let asked = question.asked(facts.clone(), self.cell_status);
         let asked: Asked = asked.map_err(Error::internal)?;
         let first_fact = places.saturating_add(more.len());
@@ -84,26 +87,6 @@ impl Meeting {
             .map_err(Error::internal)?;
         let mut gate = Gate::new(Rule::Cells(rule), cells.schema())?;
         Ok(gate.release(&cells)?)
-    }
-
-    /// The members whose columns are in the answer.
-    fn showing(&self) -> Vec<usize> {
-        let shows = |at: &usize| self.members.get(*at).is_some_and(|m| m.of.presence.shows());
-        (0..self.members.len()).filter(shows).collect()
-    }
-
-    fn presences(&self) -> Vec<Presence> {
-        self.members.iter().map(|m| m.of.presence).collect()
-    }
-
-    /// The members that a unit of the answer is at for sure, in the order of their names.
-    fn sure(&self) -> Vec<usize> {
-        let all = self.members.iter().enumerate();
-        let there =
-            all.filter(|(_, m)| matches!(m.of.presence, Presence::Required | Presence::Some));
-        let mut sure: Vec<_> = there.map(|(at, m)| (&m.of.product, at)).collect();
-        sure.sort();
-        sure.into_iter().map(|(_, at)| at).collect()
     }
 
     /// The facts of cells, with those totals that `has`.
@@ -192,15 +175,12 @@ impl Meeting {
             });
             place.ok_or_else(|| Error::internal("a measure that no member has sent"))
         });
-        let told_by = match inside {
-            true => self.sure(),
-            false => members.to_vec(),
-        };
+        let shows = |at: &usize| self.members.get(*at).is_some_and(|m| m.of.presence.shows());
         Ok(Met {
             rows,
-            presences: self.presences(),
-            members: members.to_vec(),
-            told_by,
+            at: members.to_vec(),
+            members: members.iter().copied().filter(shows).collect(),
+            all: self.members.len(),
             keys,
             values: values.collect::<Result<Vec<_>, _>>()?,
             inside,
@@ -213,33 +193,22 @@ impl Meeting {
         all.find_map(|(at, m)| Some((at, own_name(&m.of.product, united)?)))
     }
 
-    /// The lattices that the answer's cells lie in, too: of every set of members whose units are not all in the answer.
+    /// The lattices that the answer's cells lie in, too: of every set of members but all of them, whether they show or not.
     fn beside(
         &self,
         rows: &[Rows],
         question: &Question<'_>,
         axes: &[Axis],
+        going: &dyn Fn() -> bool,
     ) -> Result<Vec<Beside>, Error> {
-        let shown = self.showing();
-        let sets = 1..1_usize << shown.len();
-        let mut all = Vec::new();
-        for set in sets {
-            let bits = shown.iter().enumerate();
-            let members = bits
-                .filter(|(bit, _)| set >> bit & 1 == 1)
-                .map(|(_, at)| *at);
+        let all = self.members.len();
+        let sets = 1..(1_usize << all).saturating_sub(1);
+        let beside = sets.map(|set| {
+            let members = (0..all).filter(|at| set >> at & 1 == 1);
             let members: Vec<usize> = members.collect();
-            if !self.are_all_in(&members) {
-                all.push(self.beside_at(rows, question, axes, &members)?);
-            }
-        }
-        Ok(all)
-    }
-
-    /// Whether a unit that is at `members` is in the answer whatever the data are.
-    fn are_all_in(&self, members: &[usize]) -> bool {
-        let mut all = self.members.iter().enumerate();
-        all.all(|(at, m)| members.contains(&at) || m.of.presence == Presence::Optional)
+            self.beside_at(rows, question, axes, (&members, going))
+        });
+        beside.collect()
     }
 
     fn beside_at(
@@ -247,7 +216,7 @@ impl Meeting {
         rows: &[Rows],
         question: &Question<'_>,
         axes: &[Axis],
-        members: &[usize],
+        (members, going): (&[usize], &dyn Fn() -> bool),
     ) -> Result<Beside, Error> {
         let of = |name: &ColumnName| {
             self.owner(name)
@@ -267,7 +236,7 @@ impl Meeting {
         };
         let totals = question.totals.iter().enumerate().filter(|(_, t)| has(*t));
         let met = self.met(rows, question, members, false)?;
-        let gathered = met.gathered(self.adds(question, has)?)?;
+        let gathered = met.gathered(self.adds(question, has)?, going)?;
         let cuboids = tables(&gathered, &beside_axes, &[])?;
         let cuboid = |(levels, cells)| Cuboid { levels, cells };
         Ok(Beside {
@@ -320,49 +289,50 @@ fn tables(gathered: &Gathered, axes: &[Axis], more: &[(usize, usize)]) -> Result
 }
 
 impl Met<'_> {
-    /// Takes all rows that meet.
-    fn gathered(&self, adds: Vec<Adds>) -> Result<Gathered, Error> {
+    /// Takes all rows that meet, if they are not too many: that is counted before any is taken.
+    fn gathered(&self, adds: Vec<Adds>, going: &dyn Fn() -> bool) -> Result<Gathered, Error> {
+        let mut ways = 0_u64;
+        units(self.rows, |unit| {
+            if unit.is_at_all(&self.at) {
+                ways = ways.saturating_add(unit.count(&self.members));
+            }
+            match ways > MOST_ROWS {
+                true => Err(Error::TooManyRows { most: MOST_ROWS }),
+                false => Ok(()),
+            }
+        })?;
         // Record keys come with the rows.
         let mut gathering = Gathering::new(NoiseSecret::from_bytes([0; 32]), adds);
         let mut step = Step::of(self.members.len());
-        let mut left = MOST_ROWS;
         self.flush(&mut step, &mut gathering)?;
         units(self.rows, |unit| {
-            let is_in = unit.is_in(&self.presences);
-            let takes_part = match self.inside {
-                true => is_in,
-                false => self.members.iter().all(|at| unit.is_at(*at)),
-            };
-            if !takes_part {
+            if !unit.is_at_all(&self.at) {
                 return Ok(());
             }
-            let record = self.record(unit);
+            let (record, is_in) = (self.record(unit), (0..self.all).all(|at| unit.is_at(at)));
             let mut failed = None;
-            let goes_on = unit.ways(&self.members, &mut Vec::new(), &mut |taken| {
-                left = left.saturating_sub(1);
+            unit.ways(&self.members, &mut Vec::new(), &mut |taken| {
                 step.push(taken, unit.number, record, is_in);
                 if step.units.len() >= STEP {
-                    failed = self.flush(&mut step, &mut gathering).err();
+                    failed = match going() {
+                        true => self.flush(&mut step, &mut gathering).err(),
+                        false => Some(Error::internal("nobody waits any more")),
+                    };
                 }
-                left > 0 && failed.is_none()
+                failed.is_none()
             });
-            match failed {
-                Some(error) => Err(error),
-                None if !goes_on => Err(Error::TooManyRows { most: MOST_ROWS }),
-                None => Ok(()),
-            }
+            failed.map_or(Ok(()), Err)
         })?;
         self.flush(&mut step, &mut gathering)?;
         Ok(gathering.finish()?)
     }
 
-    /// What is told of a unit's record key.
+    /// What is told of a unit's record key: by the first member, where it is at that one.
     fn record(&self, unit: &Unit<'_>) -> u64 {
-        let mut told_by = self.told_by.iter().filter(|at| unit.is_at(**at));
-        let told = told_by.next().and_then(|at| {
-            let row = unit.spans.get(*at)?.start;
-            let records = &self.rows.get(*at)?.records;
-            records.values().get(row).copied()
+        let first = unit.spans.first().filter(|span| !span.is_empty());
+        let told = first.and_then(|span| {
+            let records = &self.rows.first()?.records;
+            records.values().get(span.start).copied()
         });
         told.map_or(0, u64::from)
     }
@@ -409,7 +379,7 @@ impl Met<'_> {
 /// Rows that meet, until there are enough to hand on.
 struct Step {
     /// Of each member whose rows are taken, which.
-    rows: Vec<Vec<Option<u32>>>,
+    rows: Vec<Vec<u32>>,
     units: Vec<u32>,
     records: Vec<u64>,
     is_in: Vec<bool>,
@@ -425,7 +395,7 @@ impl Step {
         }
     }
 
-    fn push(&mut self, taken: &[Option<u32>], unit: u32, record: u64, is_in: bool) {
+    fn push(&mut self, taken: &[u32], unit: u32, record: u64, is_in: bool) {
         for (rows, row) in self.rows.iter_mut().zip(taken) {
             rows.push(*row);
         }

@@ -61,10 +61,11 @@ impl Runner {
             return Err(internal("a part of what is not cells").into());
         };
         let tokens = match &keyed.grant.linkage {
-            Some(_) => {
+            Some(linkage) => {
+                let tells = linkage.products.first() == Some(&cells.product);
                 let of = keyed.link.as_ref().zip(cells.identity.as_ref());
                 let (key, identity) = of.ok_or_else(|| internal("a linkage without its key"))?;
-                Some(Tokens::of(key, identity))
+                Some((Tokens::of(key, identity), tells))
             }
             None => None,
         };

@@ -25,10 +25,15 @@
 //!
 //! # Record keys
 //!
-//! That cells of the same units have the same noise whatever they are asked with, each row tells 8 bits of its unit's record
-//! key as well (the last byte of the key under a secret for linked rows alone). These stay the same from question to
-//! question, where tokens do not: 1 in 256 units has the same, so they tell about as much as one more column of attributes
-//! would. Without them the noise could only depend on how a cell is asked for, and asking in many ways would average it out.
+//! That cells of the same units have the same noise whatever they are asked with, the rows of one member, the first by name,
+//! tell 8 bits of their unit's record key as well (the last byte of the key under a secret for linked rows alone). These stay
+//! the same from question to question, where tokens do not: 1 in 256 units has the same, so they tell about as much as one
+//! more column of attributes would. Without them the noise could only depend on how a cell is asked for, and asking in many
+//! ways would average it out. Of the other members that byte is 0: two bytes of two secrets would be a pseudonym.
+//!
+//! A node that lies about these bits, about the secret of its draws or about its rows can have cells of others drawn anew:
+//! departments that link agree to that, too. The secret of draws is the same in each question of a product, so a clean room
+//! that kept it could tell the noise of later ones.
 //!
 //! Rows are sent in the order of their tokens, which is no order to anybody else: where a row stands says nothing of where it
 //! is at rest.
@@ -135,14 +140,14 @@ impl Tokens {
 /// What is told of units in place of themselves.
 struct Units {
     tokens: Tokens,
-    /// What their record keys are of.
-    secret: NoiseSecret,
+    /// What their record keys are of; none where another member tells them.
+    secret: Option<NoiseSecret>,
 }
 
-/// Sends terms, rows and the end, or as much as somebody takes.
+/// Sends terms, rows and the end, or as much as somebody takes; what record keys there are, if this is who tells.
 pub(super) async fn send(
     cells: PlannedCells,
-    tokens: Tokens,
+    (tokens, tells): (Tokens, bool),
     engine: &Engine,
     to: &mpsc::Sender<Result<Contribution, Status>>,
 ) -> Result<(), RunError> {
@@ -163,7 +168,7 @@ pub(super) async fn send(
     }
     let units = Units {
         tokens,
-        secret: linked_secret,
+        secret: tells.then_some(linked_secret),
     };
     let rows = lattice.tokenised(engine, units).await?;
     let mut encoder = ArrowEncoder::default();
@@ -216,11 +221,13 @@ impl Units {
         let encode = |source| RunError::Encode { source };
         let units = batch.columns().get(place);
         let units = units.ok_or_else(|| internal("rows without a unit"))?;
-        let records = self.secret.record_keys(units).map_err(encode)?;
-        let records = records.iter().map(|key| {
-            let bytes = key.unwrap_or_default().to_be_bytes();
-            bytes.last().copied()
-        });
+        let keys = self.secret.as_ref().map(|s| s.record_keys(units));
+        let keys = keys.transpose().map_err(encode)?;
+        let record = |row: usize| {
+            let key = keys.as_ref().map_or(0, |k| k.value(row));
+            key.to_be_bytes().last().copied()
+        };
+        let records = (0..units.len()).map(record);
         let told: [ArrayRef; 2] = [
             Arc::new(self.tokens.all(units)?),
             Arc::new(records.collect::<UInt8Array>()),

@@ -14,7 +14,7 @@ use datafusion::logical_expr::LogicalPlan;
 use guildhall_cube::{Asked, Question, internal};
 use guildhall_disclosure::{CellRule, NoiseSecret};
 use guildhall_grant::Statement as _;
-use guildhall_model::{DatasetName, IdentityName};
+use guildhall_model::{DatasetName, IdentityName, ProductRef};
 use guildhall_plan::adhoc::AdHocQuery;
 use guildhall_plan::cube::CubeQuery;
 use guildhall_proto::node::v1::Terms;
@@ -79,6 +79,8 @@ pub(super) struct PlannedCells {
     pub(super) linked_secret: NoiseSecret,
     /// What the unit is called among those whose rows may meet.
     pub(super) identity: Option<IdentityName>,
+    /// Of what.
+    pub(super) product: ProductRef,
 }
 
 impl PlannedCells {
@@ -182,6 +184,7 @@ impl Runner {
             },
             linked_secret,
             identity: product.linkable.as_ref().map(|l| l.identity.clone()),
+            product: product.product_ref(),
             lattice: Arc::new(lattice),
         })
     }

@@ -10,9 +10,11 @@
 //! every grant ([`decode`]).
 //!
 //! What may be joined: products of class `aggregate` of one council whose owners agree ([`Product::links_with`]), each on
-//! its privacy unit, by `JOIN`, `LEFT JOIN`, `LEFT SEMI JOIN`, `LEFT ANTI JOIN`, or `IN` and `NOT IN` over a sub-query; up
-//! to four of them. Not offered: free questions (the ad hoc lane), joins on anything else, full joins, a product joined
-//! with itself.
+//! its privacy unit, by `JOIN`, `LEFT SEMI JOIN` or `IN` over a sub-query; up to four of them.
+//!
+//! Not offered: free questions (the ad hoc lane), joins on anything else, a product joined with itself. Nor outer and anti
+//! joins, nor conditions within a semi join: what they tell of those who are *not* at a department, or of some who are, is the
+//! difference of cells that are told, and no lattice beside the answer would hold it back yet.
 
 mod read;
 mod recognise;
@@ -22,7 +24,7 @@ pub use recognise::Offered;
 pub(crate) use recognise::{Meeting, meeting};
 pub use wire::{LinkedError, decode, encode};
 
-use crate::cube::{CubeAgg, CubeAggregate, CubeFilter, CubeQuery, Refusal};
+use crate::cube::{CubeAgg, CubeAggregate, CubeQuery, Refusal};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use guildhall_grant::product::{Column, Dimension, Measure, Product};
 use guildhall_model::{ColumnName, DepartmentName, ProductRef, ReleaseClass};
@@ -38,19 +40,15 @@ pub const MEMBERS: std::ops::RangeInclusive<usize> = 2..=4;
 pub enum Presence {
     /// Rows, each of which meets each of the others'.
     Required,
-    /// Rows, or a row of NULLs in their place.
-    Optional,
     /// A row at least; which does not show.
     Some,
-    /// No row.
-    None,
 }
 
 impl Presence {
     /// Whether columns of the member are in the rows that meet.
     #[must_use]
     pub fn shows(self) -> bool {
-        matches!(self, Self::Required | Self::Optional)
+        self == Self::Required
     }
 
     /// The word for it in SQL.
@@ -58,29 +56,25 @@ impl Presence {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Required => "join",
-            Self::Optional => "left join",
             Self::Some => "semi join",
-            Self::None => "anti join",
         }
     }
 }
 
 /// One of the products whose rows meet.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LinkedMember {
     /// Which.
     pub product: ProductRef,
     /// What it takes there.
     pub presence: Presence,
-    /// Which of its rows take part at all, in terms of its own columns; none for a member that is
-    /// [required](Presence::Required).
-    pub conditions: Vec<CubeFilter>,
 }
 
 /// A question of cells over rows of several products that meet on their unit.
 #[derive(Debug, Clone, PartialEq)]
 pub struct LinkedQuery {
-    /// Whose rows, in the order that the statement names them; the first one's are required.
+    /// Whose rows, in the order of their names: one question has one form, whichever way it is written, and so one pattern
+    /// of what is withheld.
     pub members: Vec<LinkedMember>,
     /// The cells, in terms of the [united](United) product.
     pub cells: CubeQuery,
@@ -110,8 +104,9 @@ impl United {
     ///
     /// Fails for members that are no products of cells, or whose names together are too long for a column.
     pub fn of(members: &[(Registered<'_>, Presence)]) -> Result<Self, Refusal> {
-        let Some(((first, _), _)) = members.split_first() else {
-            return Err(form("nothing at all"));
+        let mut shown = members.iter().filter(|(_, p)| p.shows());
+        let Some((first, _)) = shown.next() else {
+            return Err(form("no product whose rows show"));
         };
         let (mut columns, mut dimensions, mut measures) = (vec![], vec![], vec![]);
         let (mut fields, mut most) = (vec![], 1_u32);
@@ -133,9 +128,12 @@ impl United {
                 });
             }
             for measure in &product.measures {
+                // Each of its rows counts once for each row that it meets.
+                let times = f64::from(fan_out(product, members));
                 measures.push(Measure {
                     column: united_name(product, &measure.column)?,
-                    ..measure.clone()
+                    lower: measure.lower * times,
+                    upper: measure.upper * times,
                 });
             }
             for field in member.schema.fields() {
@@ -172,6 +170,14 @@ impl United {
         let schema = Arc::new(Schema::new(fields));
         Ok(Self { product, schema })
     }
+}
+
+/// How many rows of other members one of `product`'s can meet, as far as the owners let them count.
+fn fan_out(product: &Product, members: &[(Registered<'_>, Presence)]) -> u32 {
+    let shown = members.iter().filter(|(_, p)| p.shows());
+    let others = shown.filter(|(m, _)| m.product.product_ref() != product.product_ref());
+    let rows = others.map(|(m, _)| m.product.max_rows_per_unit.max(1));
+    rows.fold(1, u32::saturating_mul)
 }
 
 /// What a member's column is called where rows meet.
@@ -233,7 +239,7 @@ impl LinkedQuery {
             product: of.product.clone(),
             unit: registered.product.unit.clone()?,
             keys: vec![],
-            filters: of.conditions.clone(),
+            filters: vec![],
             aggregates: vec![],
         };
         for key in &self.cells.keys {
@@ -267,11 +273,10 @@ impl LinkedQuery {
         Some(query)
     }
 
-    /// Whether the members could all be what they are called: as many as may meet, none twice, the first one required, and
-    /// conditions only where rows may be left out.
+    /// Whether the members could be what they are called: as many as may meet, in the order of their names, none twice, and
+    /// one at least whose rows show.
     pub fn check(&self) -> Result<(), Refusal> {
         let members = &self.members;
-        let once: BTreeSet<_> = members.iter().map(|m| &m.product).collect();
         if !MEMBERS.contains(&members.len()) {
             let count = members.len();
             return Err(form(&format!(
@@ -279,18 +284,13 @@ impl LinkedQuery {
                 MEMBERS.end()
             )));
         }
-        if once.len() != members.len() {
-            return Err(form("a product that is joined with itself"));
+        if !members.is_sorted_by(|a, b| a.product < b.product) {
+            return Err(form("a product that is joined with itself, or in no order"));
         }
-        if members.first().map(|m| m.presence) != Some(Presence::Required) {
-            return Err(form("no product whose rows have to be there"));
+        match members.iter().any(|m| m.presence.shows()) {
+            true => Ok(()),
+            false => Err(form("no product whose rows show")),
         }
-        let limited =
-            |m: &LinkedMember| m.presence == Presence::Required && !m.conditions.is_empty();
-        if members.iter().any(limited) {
-            return Err(form("a condition in a place of its own"));
-        }
-        Ok(())
     }
 }
 

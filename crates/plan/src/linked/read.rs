@@ -19,8 +19,6 @@ use std::sync::Arc;
 pub(super) struct Draft {
     pub(super) product: Arc<CatalogueProduct>,
     pub(super) presence: Presence,
-    /// What its rows are limited to before they meet others, by the united product's columns.
-    pub(super) conditions: Vec<Expr>,
 }
 
 /// What has been read of a statement.
@@ -31,8 +29,6 @@ pub(super) struct Reading {
     pub(super) filters: Vec<Expr>,
     /// Members whose units are said to be the same of every row that is left.
     links: Vec<(usize, usize)>,
-    /// Members that have been joined to another one, which comes first, by a left, semi or anti join.
-    joined: Vec<(usize, usize)>,
 }
 
 impl Reading {
@@ -92,7 +88,6 @@ impl Reading {
         self.members.push(Draft {
             product: Arc::clone(&product),
             presence: Presence::Required,
-            conditions: vec![],
         });
         for filter in scan.filters.iter().flat_map(split_conjunction) {
             self.limit(filter, &table, &all)?;
@@ -113,52 +108,46 @@ impl Reading {
         Ok(())
     }
 
-    /// `unit IN (SELECT unit FROM member)`, and `NOT IN`.
+    /// `unit IN (SELECT unit FROM member)`.
     fn within(
         &mut self,
         within: &InSubquery,
         schema: &DFSchema,
         columns: &[Expr],
     ) -> Result<(), Refusal> {
+        if within.negated {
+            return Err(form("NOT IN, or an anti join"));
+        }
         let of = written(&within.expr, schema, columns)?;
         let before = self.mark();
         let units = self.rows(&within.subquery.subquery)?;
-        let presence = match within.negated {
-            true => Presence::None,
-            false => Presence::Some,
-        };
-        let [unit] = units.as_slice() else {
-            return Err(form("IN over a sub-query of several columns"));
-        };
-        let same = of.eq(unit.clone());
-        self.aside(before, presence, &[same])
+        match units.as_slice() {
+            [unit] => self.aside(before, &[of.eq(unit.clone())]),
+            _ => Err(form("IN over a sub-query of several columns")),
+        }
     }
 
     fn join(&mut self, join: &Join) -> Result<Vec<Expr>, Refusal> {
-        let (first, second, presence) = match join.join_type {
+        let (first, second) = match join.join_type {
             JoinType::Inner => return self.inner(join),
-            JoinType::Left => (&join.left, &join.right, Presence::Optional),
-            JoinType::Right => (&join.right, &join.left, Presence::Optional),
-            JoinType::LeftSemi => (&join.left, &join.right, Presence::Some),
-            JoinType::RightSemi => (&join.right, &join.left, Presence::Some),
-            JoinType::LeftAnti => (&join.left, &join.right, Presence::None),
-            JoinType::RightAnti => (&join.right, &join.left, Presence::None),
-            JoinType::Full | JoinType::LeftMark | JoinType::RightMark => {
-                return Err(form("a full join"));
+            JoinType::LeftSemi => (&join.left, &join.right),
+            JoinType::RightSemi => (&join.right, &join.left),
+            JoinType::LeftAnti | JoinType::RightAnti => {
+                return Err(form("NOT IN, or an anti join"));
             }
+            _ => return Err(form("an outer join")),
         };
         let columns = self.rows(first)?;
         let before = self.mark();
         let added = self.rows(second)?;
         let flipped = Arc::ptr_eq(first, &join.right);
-        let both = |a: Vec<Expr>, b: Vec<Expr>| -> Vec<Expr> {
-            let (a, b) = if flipped { (b, a) } else { (a, b) };
-            a.into_iter().chain(b).collect()
+        let all: Vec<Expr> = match flipped {
+            true => added.into_iter().chain(columns.clone()).collect(),
+            false => columns.iter().cloned().chain(added).collect(),
         };
-        let all = both(columns.clone(), added);
         let parts = self.conditions(join, &all)?;
-        self.aside(before, presence, &parts)?;
-        Ok(if presence.shows() { all } else { columns })
+        self.aside(before, &parts)?;
+        Ok(columns)
     }
 
     fn inner(&mut self, join: &Join) -> Result<Vec<Expr>, Refusal> {
@@ -189,66 +178,36 @@ impl Reading {
         (self.members.len(), self.filters.len())
     }
 
-    /// Makes the one member that was read since `before` one of that presence, joined by `parts`; what limits its rows
-    /// limits them before they meet others.
-    fn aside(
-        &mut self,
-        before: (usize, usize),
-        presence: Presence,
-        parts: &[Expr],
-    ) -> Result<(), Refusal> {
+    /// Makes the one member that was read since `before` one whose rows do not show, met by `parts`.
+    fn aside(&mut self, before: (usize, usize), parts: &[Expr]) -> Result<(), Refusal> {
         let (member, filters) = before;
         if self.members.len() != member.saturating_add(1) {
-            return Err(form(
-                "several products together on the other side of a left, semi or anti join",
-            ));
+            return Err(form("several products together within a semi join"));
         }
-        let mut conditions = self.filters.split_off(filters);
-        let mut linked = false;
-        for part in parts {
-            match self.same_unit(part) {
-                Some((a, b)) if (a == member) != (b == member) => {
-                    let other = if a == member { b } else { a };
-                    linked = true;
-                    // Its rows are met by those of the other, which has to be there for that.
-                    self.joined.push((other, member));
-                }
-                _ => conditions.push(part.clone()),
-            }
-        }
-        let own = |part: &Expr| {
-            part.column_refs()
-                .into_iter()
-                .all(|c| self.member_of(&c.name) == Some(member))
+        let links = parts.iter().map(|part| self.same_unit(part));
+        let links: Option<Vec<(usize, usize)>> = links.collect();
+        let to_it = |links: &Vec<(usize, usize)>| {
+            !links.is_empty() && links.iter().all(|(a, b)| (*a == member) != (*b == member))
         };
-        if !linked || !conditions.iter().all(own) {
+        let Some(links) = links
+            .filter(to_it)
+            .filter(|_| self.filters.len() == filters)
+        else {
             return Err(form(
-                "a left, semi or anti join on anything but the unit and conditions of the other side",
+                "a semi join on anything but the unit, or with conditions of its own",
             ));
-        }
+        };
+        self.links.extend(links);
         if let Some(draft) = self.members.get_mut(member) {
-            draft.presence = presence;
-            draft.conditions.extend(conditions);
+            draft.presence = Presence::Some;
         }
         Ok(())
     }
 
-    /// The member that a column of the united product is of.
-    fn member_of(&self, united: &str) -> Option<usize> {
-        let of = |m: &Draft| {
-            let own = &m.product.product;
-            let columns = own.columns.iter();
-            let mut names = columns.filter_map(|c| united_name(own, &c.name).ok());
-            names.any(|n| n.as_str() == united)
-        };
-        self.members.iter().position(of)
-    }
-
-    /// The member whose unit `e` is, perhaps cast to another type.
+    /// The member whose unit `e` is, as it is: cast to another type it may be another unit's.
     pub(super) fn unit(&self, e: &Expr) -> Option<usize> {
         let column = match e {
             Expr::Column(column) => column,
-            Expr::Cast(cast) => return self.unit(&cast.expr),
             Expr::Alias(alias) => return self.unit(&alias.expr),
             _ => return None,
         };
@@ -272,37 +231,21 @@ impl Reading {
         }
     }
 
-    /// The members, once it is known of which of them rows have to be there.
-    ///
-    /// Fails unless all are joined on their units, each to one whose rows are there.
+    /// The members in the order of their names. Fails unless all are joined on their units.
     pub(super) fn settled(mut self) -> Result<Self, Refusal> {
-        for (a, b) in &self.links {
-            // A unit that is compared is there.
-            for at in [*a, *b] {
-                if let Some(member) = self.members.get_mut(at) {
-                    member.presence = Presence::Required;
-                    self.filters.append(&mut member.conditions);
-                }
-            }
-        }
-        let there = |at: &usize| {
-            let member = self.members.get(*at);
-            member.is_some_and(|m| m.presence == Presence::Required)
-        };
-        if !self.joined.iter().all(|(other, _)| there(other)) {
-            return Err(form("rows joined to such as may not be there"));
-        }
-        let pairs = || self.links.iter().chain(&self.joined);
         let mut reached = BTreeSet::from([0_usize]);
         for _ in 0..self.members.len() {
-            let next = pairs().filter(|(a, b)| reached.contains(a) || reached.contains(b));
+            let next = self.links.iter();
+            let next = next.filter(|(a, b)| reached.contains(a) || reached.contains(b));
             let next: Vec<usize> = next.flat_map(|(a, b)| [*a, *b]).collect();
             reached.extend(next);
         }
-        match reached.len() == self.members.len() {
-            true => Ok(self),
-            false => Err(form("products that are not joined on their unit")),
+        if reached.len() != self.members.len() {
+            return Err(form("products that are not joined on their unit"));
         }
+        self.members
+            .sort_by_key(|m| m.product.product.product_ref());
+        Ok(self)
     }
 
     /// What the members are offered as.

@@ -1,11 +1,9 @@
 //! From an aggregation over joined products of cells to a linked question.
 
 use super::read::{Reading, written};
-use super::{
-    LinkedMember, LinkedQuery, Presence, RULE, Registered, United, agreed, form, united_name,
-};
+use super::{LinkedMember, LinkedQuery, RULE, Registered, United, agreed, form};
 use crate::catalogue::CatalogueProduct;
-use crate::cube::{self, CubeFilter, CubeQuery, Refusal};
+use crate::cube::{self, Refusal};
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DataFusionError};
 use datafusion::logical_expr::utils::conjunction;
@@ -13,7 +11,6 @@ use datafusion::logical_expr::{
     Aggregate, Expr, Filter, LogicalPlan, LogicalPlanBuilder, LogicalTableSource,
 };
 use guildhall_grant::product::Product;
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 /// The products that a linked question is asked of, in the order of its members.
@@ -80,17 +77,13 @@ pub(crate) fn meeting(aggregate: &Aggregate) -> Result<Meeting, Refusal> {
     })
 }
 
-/// `e` with the unit of the united product for that of each member whose rows have to be there: it is the same.
+/// `e` with the unit of the united product for that of each member: where rows meet it is the same.
 fn one_unit(e: Expr, reading: &Reading, united: &United) -> Result<Expr, Refusal> {
     let unit = united.product.unit.as_ref();
     let unit = unit.ok_or_else(|| form("products without a unit"))?;
     let replaced = e.transform_up(|e| {
-        let required = |at: usize| {
-            let member = reading.members.get(at);
-            member.is_some_and(|m| m.presence == Presence::Required)
-        };
         Ok(match &e {
-            Expr::Column(_) if reading.unit(&e).is_some_and(required) => {
+            Expr::Column(_) if reading.unit(&e).is_some() => {
                 Transformed::yes(Expr::Column(Column::new_unqualified(unit.as_str())))
             }
             _ => Transformed::no(e),
@@ -102,11 +95,9 @@ fn one_unit(e: Expr, reading: &Reading, united: &United) -> Result<Expr, Refusal
 }
 
 impl Meeting {
-    /// What rows are limited to, first those that have met, then those of each member before, each as a conjunction. For
-    /// whoever simplifies them.
-    pub(crate) fn filters_mut(&mut self) -> impl Iterator<Item = &mut Vec<Expr>> {
-        let members = self.reading.members.iter_mut();
-        std::iter::once(&mut self.reading.filters).chain(members.map(|m| &mut m.conditions))
+    /// What rows that have met are limited to, for whoever simplifies it.
+    pub(crate) fn filters_mut(&mut self) -> &mut Vec<Expr> {
+        &mut self.reading.filters
     }
 
     /// The rows that filters speak of, as a relation of one product.
@@ -119,25 +110,17 @@ impl Meeting {
         let plan = self.plan(&self.reading.filters, &self.group, &self.aggregates);
         let plan = plan.map_err(|_| form("columns or conditions that do not fit together"))?;
         let cells = cube::recognise(&plan, &self.united.product)?;
-        let mut members = Vec::new();
-        for draft in &self.reading.members {
-            members.push(LinkedMember {
-                product: draft.product.product.product_ref(),
-                presence: draft.presence,
-                conditions: conditions(&draft.product, &draft.conditions)?,
-            });
-        }
+        let members = self.reading.members.iter().map(|draft| LinkedMember {
+            product: draft.product.product.product_ref(),
+            presence: draft.presence,
+        });
+        let members = members.collect();
         let query = LinkedQuery { members, cells };
         query.check()?;
         for (at, of) in self.offered.registered().into_iter().enumerate() {
-            let part = query
-                .part(at, of)
-                .ok_or_else(|| form("a product without a unit"))?;
-            let member = query
-                .members
-                .get(at)
-                .ok_or_else(|| form("a member too few"))?;
-            check_part(&part, member, of.product)?;
+            let part = query.part(at, of);
+            let part = part.ok_or_else(|| form("a product without a unit"))?;
+            cube::axes(&part, of.product)?;
         }
         Ok((query, self.offered, self.united))
     }
@@ -158,23 +141,6 @@ impl Meeting {
     }
 }
 
-/// A member's part is a question of its own cube, and a dimension is limited before rows meet or used after, not both.
-fn check_part(part: &CubeQuery, member: &LinkedMember, product: &Product) -> Result<(), Refusal> {
-    let before: BTreeSet<_> = member.conditions.iter().map(CubeFilter::column).collect();
-    let after = part
-        .filters
-        .iter()
-        .skip(before.len())
-        .map(CubeFilter::column);
-    let mut after = after.chain(part.keys.iter().map(|k| &k.column));
-    if after.any(|column| before.contains(column)) {
-        return Err(form(
-            "one dimension limited twice, or both before rows meet and after",
-        ));
-    }
-    cube::axes(part, product).map(drop)
-}
-
 fn relation(united: &United) -> Result<LogicalPlan, DataFusionError> {
     let name = united.product.product_ref();
     let table = datafusion::common::TableReference::full(
@@ -184,35 +150,4 @@ fn relation(united: &United) -> Result<LogicalPlan, DataFusionError> {
     );
     let source = LogicalTableSource::new(Arc::clone(&united.schema));
     LogicalPlanBuilder::scan(table, Arc::new(source), None)?.build()
-}
-
-/// Conditions of one member's own rows as limits of its cube.
-fn conditions(product: &CatalogueProduct, exprs: &[Expr]) -> Result<Vec<CubeFilter>, Refusal> {
-    let Some(predicate) = conjunction(exprs.iter().cloned()) else {
-        return Ok(vec![]);
-    };
-    let own = &product.product;
-    let unfit = |_| form("conditions of one side that do not fit together");
-    let alone = United::of(&[(
-        Registered {
-            product: own,
-            schema: &product.schema,
-        },
-        Presence::Required,
-    )])?;
-    let rows = relation(&alone).map_err(unfit)?;
-    let rows = Filter::try_new(predicate, Arc::new(rows)).map_err(unfit)?;
-    let one = datafusion::functions_aggregate::expr_fn::count(datafusion::logical_expr::lit(1_i64));
-    let plan = Aggregate::try_new(Arc::new(LogicalPlan::Filter(rows)), vec![], vec![one]);
-    let query = cube::recognise(
-        &LogicalPlan::Aggregate(plan.map_err(unfit)?),
-        &alone.product,
-    )?;
-    let filters = query.filters.iter().map(|filter| {
-        let name = super::own_name(&own.product_ref(), filter.column());
-        let name = name.ok_or_else(|| form("a condition of another product"))?;
-        debug_assert_eq!(united_name(own, &name).ok().as_ref(), Some(filter.column()));
-        Ok(filter.renamed(name))
-    });
-    filters.collect()
 }

@@ -1,10 +1,9 @@
 //! Linked questions in bytes, which every grant of theirs names by digest.
 
-use super::{LinkedMember, LinkedQuery, Presence, Registered, United, form};
-use crate::cube::{self, CubeAgg, CubeAggregate, CubeFilter, CubeQuery, Refusal};
+use super::{LinkedMember, LinkedQuery, Presence, Registered, United};
+use crate::cube::{self, Refusal};
 use crate::profile::{self, FragmentLimits, ProfileError};
 use crate::session::state_over;
-use arrow::datatypes::DataType;
 use datafusion::common::DataFusionError;
 use datafusion::execution::SessionState;
 use guildhall_model::ProductRef;
@@ -76,48 +75,18 @@ pub fn encode(
     state: &SessionState,
 ) -> Result<Vec<u8>, LinkedError> {
     let of = query.members.iter().zip(members);
-    let shown: Vec<_> = of.clone().map(|(m, r)| (*r, m.presence)).collect();
+    let shown: Vec<_> = of.map(|(m, r)| (*r, m.presence)).collect();
     let united = United::of(&shown)?;
-    let written = of.map(|(member, registered)| {
-        let conditions = match member.conditions.as_slice() {
-            [] => vec![],
-            some => {
-                let plan = limited(member, *registered, some)?.canonical_plan(registered.schema)?;
-                profile::encode(&plan, state)?
-            }
-        };
-        Ok(wire::LinkedMember {
-            product: member.product.to_string(),
-            presence: to_wire(member.presence).into(),
-            conditions,
-        })
+    let written = query.members.iter().map(|member| wire::LinkedMember {
+        product: member.product.to_string(),
+        presence: to_wire(member.presence).into(),
     });
     let cells = query.cells.canonical_plan(&united.schema)?;
     let question = wire::LinkedQuestion {
-        members: written.collect::<Result<_, LinkedError>>()?,
+        members: written.collect(),
         cells: profile::encode(&cells, state)?,
     };
     Ok(question.encode_to_vec())
-}
-
-/// A question to a member that has no other content than its conditions.
-fn limited(
-    member: &LinkedMember,
-    registered: Registered<'_>,
-    conditions: &[CubeFilter],
-) -> Result<CubeQuery, Refusal> {
-    Ok(CubeQuery {
-        product: member.product.clone(),
-        unit: super::unit_of(registered.product)?.clone(),
-        keys: vec![],
-        filters: conditions.to_vec(),
-        aggregates: vec![CubeAggregate {
-            name: "units".to_owned(),
-            aggregate: CubeAgg::CountUnits,
-            argument: None,
-            data_type: DataType::Int64,
-        }],
-    })
 }
 
 /// The question that `bytes` are, of the products that `registered` knows by name, and the product that these make.
@@ -140,16 +109,8 @@ pub fn decode<'a>(
         let product: ProductRef = member.product.parse().map_err(|_| unknown())?;
         let known = registered(&product).ok_or_else(unknown)?;
         let presence = from_wire(member.presence).ok_or(LinkedError::Malformed)?;
-        let conditions = match member.conditions.as_slice() {
-            [] => vec![],
-            some => conditions_of(some, known)?,
-        };
         shown.push((known, presence));
-        members.push(LinkedMember {
-            product,
-            presence,
-            conditions,
-        });
+        members.push(LinkedMember { product, presence });
     }
     let united = United::of(&shown)?;
     let name = united.product.product_ref();
@@ -161,22 +122,10 @@ pub fn decode<'a>(
     Ok((query, united))
 }
 
-fn conditions_of(bytes: &[u8], of: Registered<'_>) -> Result<Vec<CubeFilter>, LinkedError> {
-    let state = state_over(&of.product.product_ref(), of.schema)?;
-    let plan = profile::decode(bytes, &state, &FragmentLimits::default())?;
-    let query = cube::recognise(&plan, of.product)?;
-    match query.keys.as_slice() {
-        [] => Ok(query.filters),
-        _ => Err(form("conditions that are a question").into()),
-    }
-}
-
 fn to_wire(presence: Presence) -> wire::Presence {
     match presence {
         Presence::Required => wire::Presence::Required,
-        Presence::Optional => wire::Presence::Optional,
         Presence::Some => wire::Presence::Some,
-        Presence::None => wire::Presence::None,
     }
 }
 
@@ -184,8 +133,6 @@ fn from_wire(value: i32) -> Option<Presence> {
     match wire::Presence::try_from(value).ok()? {
         wire::Presence::Unspecified => None,
         wire::Presence::Required => Some(Presence::Required),
-        wire::Presence::Optional => Some(Presence::Optional),
         wire::Presence::Some => Some(Presence::Some),
-        wire::Presence::None => Some(Presence::None),
     }
 }

@@ -100,9 +100,8 @@ fn simplify(meeting: &mut Meeting, state: &SessionState) -> Result<(), PlanError
             .computed()
     };
     meeting.group = simple(std::mem::take(&mut meeting.group), vec![])?.group;
-    for filters in meeting.filters_mut() {
-        *filters = simple(vec![], std::mem::take(filters))?.filters;
-    }
+    let filters = std::mem::take(meeting.filters_mut());
+    *meeting.filters_mut() = simple(vec![], filters)?.filters;
     Ok(())
 }
 

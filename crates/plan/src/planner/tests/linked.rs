@@ -141,63 +141,56 @@ async fn however_it_is_written_it_is_the_same_question() {
          northmoor.housing.stays h where 'W1' = h.ward and h.tenant = p group by w",
         "select c.ward, count(distinct c.person) as n from northmoor.care.stays c join (select tenant as t, ward as w \
          from northmoor.housing.stays where ward = concat('W', '1')) h on h.t = c.person group by c.ward",
-        "select c.ward, count(distinct h.tenant) as n from northmoor.care.stays c left join northmoor.housing.stays h \
-         on c.person = h.tenant, northmoor.tax.stays t where h.ward = 'W1' and t.payer = h.tenant group by c.ward",
+        "select c.ward, count(distinct h.tenant) as n from northmoor.housing.stays h join northmoor.care.stays c \
+         on h.tenant = c.person and h.ward = 'W1' group by c.ward",
     ] {
         let (_, query) = asked(&city, other).await;
-        match query.members.len() {
-            2 => assert_eq!(unnamed(query), first, "{other}"),
-            _ => assert!(
-                presences(&query)
-                    .iter()
-                    .all(|(_, p)| *p == Presence::Required)
-            ),
-        }
+        assert_eq!(unnamed(query), first, "{other}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn rows_may_be_missing_or_have_to_be_or_have_to_be_there_unseen() {
+async fn rows_of_another_department_may_have_to_be_there_unseen() {
     let city = city();
-    for (join, presence) in [
-        (
-            "left join northmoor.housing.stays h on h.tenant = c.person",
-            Presence::Optional,
-        ),
-        (
-            "left semi join northmoor.housing.stays h on h.tenant = c.person",
-            Presence::Some,
-        ),
-        (
-            "where person in (select tenant from northmoor.housing.stays)",
-            Presence::Some,
-        ),
-        (
-            "left anti join northmoor.housing.stays h on h.tenant = c.person",
-            Presence::None,
-        ),
-        (
-            "where person not in (select tenant from northmoor.housing.stays)",
-            Presence::None,
-        ),
+    for join in [
+        "left semi join northmoor.housing.stays h on h.tenant = c.person",
+        "where person in (select tenant from northmoor.housing.stays)",
     ] {
         let sql = format!(
             "select c.ward, count(*) as n from northmoor.care.stays c {join} group by c.ward"
         );
-        let (_, query) = asked(&city, &sql).await;
-        let both = [("care", Presence::Required), ("housing", presence)];
+        let (whole, query) = asked(&city, &sql).await;
+        let both = [("care", Presence::Required), ("housing", Presence::Some)];
         assert_eq!(
             presences(&query),
             both.map(|(d, p)| (d.to_owned(), p)),
             "{join}"
         );
-        assert!(query.members[1].conditions.is_empty());
+        assert_eq!(whole.granted()[1].columns(), "tenant");
     }
-    let limited = "select ward, count(*) as n from northmoor.care.stays \
-                   where person not in (select tenant from northmoor.housing.stays where ward = 'W2') group by ward";
-    let (_, query) = asked(&city, limited).await;
-    assert_eq!(query.members[1].conditions[0].column().as_str(), "ward");
-    assert!(query.cells.filters.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sums_of_rows_that_meet_several_are_bounded_by_as_much() {
+    let care = of("care", "person", &["housing"]).product;
+    let housing = of("housing", "tenant", &["care"]).product;
+    let schema = Arc::new(arrow::datatypes::Schema::empty());
+    let united = |presence| {
+        let members = [(&care, Presence::Required), (&housing, presence)];
+        let members = members.map(|(product, presence)| {
+            let schema = &schema;
+            (Registered { product, schema }, presence)
+        });
+        crate::linked::United::of(&members).unwrap().product
+    };
+    let upper = care.measures[0].upper;
+    let both = united(Presence::Required);
+    assert_eq!(
+        (both.max_rows_per_unit, both.measures[0].upper),
+        (9, 3.0 * upper)
+    );
+    let one = united(Presence::Some);
+    assert_eq!((one.max_rows_per_unit, one.measures[0].upper), (3, upper));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -211,7 +204,7 @@ async fn what_is_of_no_linked_grammar_is_refused_before_anything_is_asked() {
         (format!("select count(*) from {both} c.person = h.tenant where c.person = 'V1'"), "cube."),
         (format!("select c.person, count(*) from {both} c.person = h.tenant group by 1"), "cube."),
         (format!("select max(c.paid) from {both} c.person = h.tenant"), "cube."),
-        ("select count(*) from northmoor.care.stays c full join northmoor.housing.stays h on c.person = h.tenant".to_owned(), "full join"),
+        ("select count(*) from northmoor.care.stays c full join northmoor.housing.stays h on c.person = h.tenant".to_owned(), "outer join"),
         ("select count(*) from northmoor.care.stays c, northmoor.housing.stays h".to_owned(), "not joined"),
         (
             "select count(*) from northmoor.care.stays a join northmoor.care.stays b on a.person = b.person \
@@ -224,9 +217,24 @@ async fn what_is_of_no_linked_grammar_is_refused_before_anything_is_asked() {
             "limit",
         ),
         (
-            "select count(distinct h.tenant) from northmoor.care.stays c left join northmoor.housing.stays h \
-             on c.person = h.tenant".to_owned(),
-            "cube.distinct",
+            "select count(*) from northmoor.care.stays c left join northmoor.housing.stays h on c.person = h.tenant".to_owned(),
+            "outer join",
+        ),
+        (
+            "select count(*) from northmoor.care.stays c left anti join northmoor.housing.stays h on c.person = h.tenant".to_owned(),
+            "anti join",
+        ),
+        (
+            "select count(*) from northmoor.care.stays where person not in (select tenant from northmoor.housing.stays)".to_owned(),
+            "NOT IN",
+        ),
+        (
+            "select count(*) from northmoor.care.stays where person in (select tenant from northmoor.housing.stays where ward = 'W1')".to_owned(),
+            "conditions of its own",
+        ),
+        (
+            "select count(*) from northmoor.care.stays c join northmoor.housing.stays h on cast(c.person as int) = cast(h.tenant as int)".to_owned(),
+            "not joined on their unit",
         ),
     ] {
         let refusal = refused(&city, &sql).await;
@@ -292,6 +300,6 @@ async fn bytes_that_are_no_linked_question_are_none() {
         whole.bytes.clone(),
     )
     .unwrap();
-    question.members[0].presence = 2;
+    question.members.swap(0, 1);
     assert!(decode(&prost::Message::encode_to_vec(&question), known).is_err());
 }
