@@ -23,6 +23,15 @@ pub(crate) fn geometric_mean(ratios: &[f64]) -> f64 {
     (ratios.iter().map(|r| r.ln()).sum::<f64>() / count).exp()
 }
 
+/// A number that looks like chance and is the same every time: SplitMix64's finaliser.
+pub(crate) fn mixed(n: u32, salt: u64) -> u64 {
+    let mut x = u64::from(n)
+        .wrapping_mul(0x9E37_79B9_7F4A_7C15)
+        .wrapping_add(salt);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x ^ (x >> 27)
+}
+
 /// The most memory that this process has held, in MiB, where the system tells (Linux).
 pub(crate) fn peak_memory_mib() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -5,7 +5,7 @@
 //! is the first time that a question is asked of a node that has, the first time of one that has not, and the same again. In
 //! every round the node is started anew.
 
-use crate::figures::{geometric_mean, median, peak_memory_mib, ratio};
+use crate::figures::{geometric_mean, median, mixed, peak_memory_mib, ratio};
 use crate::protection::{ask, millis};
 use crate::{city, tpch};
 use anyhow::{Context as _, Result, ensure};
@@ -172,13 +172,6 @@ fn generate(file: &Path, rows: u32) -> Result<()> {
     let persons = u64::from(rows / 10).max(1);
     let batch = move |from: u32| {
         let range = from..(from + BATCH).min(rows);
-        let mixed = |n: u32, salt: u64| {
-            let mut x = u64::from(n)
-                .wrapping_mul(0x9E37_79B9_7F4A_7C15)
-                .wrapping_add(salt);
-            x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
-            x ^ (x >> 27)
-        };
         let text = |of: &dyn Fn(u32) -> String| -> ArrayRef {
             Arc::new(StringArray::from_iter_values(range.clone().map(of)))
         };
