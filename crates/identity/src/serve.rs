@@ -134,8 +134,8 @@ pub fn serve(
         kill: kill.clone(),
         places: Arc::new(Semaphore::new(CONNECTIONS_AT_ONCE)),
     };
-    guildhall_telemetry::spawn(door.keep(listener, shutdown.clone()));
-    let signal = shutdown.clone().cancelled_owned();
+    let accepting = guildhall_telemetry::spawn(door.keep(listener, shutdown.clone()));
+    let (signal, ends) = (shutdown.clone().cancelled_owned(), shutdown.clone());
     let done = guildhall_telemetry::spawn(async move {
         let served = router
             .serve_with_incoming_shutdown(ReceiverStream::new(incoming), signal)
@@ -143,6 +143,9 @@ pub fn serve(
         if let Err(error) = served {
             tracing::error!(%address, error = error_chain(&error), "the server ended");
         }
+        // Invariant: whoever has waited for the end finds the address free.
+        ends.cancel();
+        let _ = accepting.await;
     });
     Ok(Running {
         address,

@@ -128,6 +128,21 @@ async fn a_killed_server_cuts_its_streams_at_once() {
     assert!(started.elapsed() < Duration::from_secs(1));
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_has_ended_leaves_its_address_free() {
+    let city = City::new();
+    for round in 0..200 {
+        let node = city.serve(NODE, ClientAuth::Required).await;
+        let address = node.address();
+        match round % 2 {
+            0 => node.kill().await,
+            _ => node.stop().await,
+        }
+        let again = std::net::TcpListener::bind(address);
+        assert!(again.is_ok(), "round {round}: {again:?}");
+    }
+}
+
 #[tokio::test]
 async fn a_server_that_stops_gives_its_streams_a_while_and_then_cuts_them() {
     let city = City::new();
