@@ -20,8 +20,8 @@
 //! same unit within and across owners, and their keys and values; it can keep nothing that means anything in another
 //! question but the values themselves. A node that lies and works together with the clean room can say which of *its own*
 //! units (or of any that it makes up and guesses) are at another owner, with that owner's keys and values in this question:
-//! it has `K`. So can a node that works together with whoever reads the clean room's memory. Nodes alone learn nothing of
-//! each other: rows go to the clean room only.
+//! it has `K`. So can a node that works together with whoever reads the clean room's memory. Nodes that
+//! do not lie learn nothing of each other: rows go to the clean room only.
 //!
 //! # Record keys
 //!
